@@ -1,0 +1,1 @@
+"""raysweep: hyperparameter sweeps on a Ray cluster."""

@@ -1,0 +1,97 @@
+"""Every exception that raysweep raises, by whose it is to mend.
+
+    RaysweepError
+    +-- UserError                  the user's mistake: nothing was started, nothing is lost
+    |   +-- SpecError                a spec, a space, a policy or a limit that cannot be run
+    |   +-- MetricError              a metric that is not a number, or a report without any
+    |   +-- SweepExistsError         the name is taken in this storage
+    |   +-- SweepNotFoundError       there is no sweep of this name in this storage
+    |   +-- StorageUnusableError     the storage cannot be written, or not from every node
+    |   +-- ResourcesError           no node can ever offer what a trial asks for
+    |   `-- UnstorableError          a value of a checkpoint or of shared data that has no stored form
+    +-- TrialError                 a trial's failure
+    |   `-- NoTrialCompletedError    the sweep ended without a result to hand out
+    +-- ClusterError               the cluster's loss: machines, processes, disks
+    |   +-- ControllerLostError      the sweep's controller does not answer
+    |   +-- StaleEpochError          another controller has taken the sweep over
+    |   +-- JournalDamagedError      a journal whose committed part fails its checksum
+    |   `-- CheckpointDamagedError   a checkpoint that fails its checksum
+    `-- InvalidTransitionError     raysweep's own mistake: a state that cannot be left this way
+
+`Stopped` stands apart: it is how a stop reaches a training function, and derives from
+`BaseException` so that `except Exception` does not swallow it while `finally` still runs.
+"""
+
+from __future__ import annotations
+
+
+class RaysweepError(Exception):
+    """The root of all that raysweep raises."""
+
+
+class UserError(RaysweepError):
+    """The user's mistake: the message says what was wrong, what was found, and what to do."""
+
+
+class SpecError(UserError):
+    """A spec or a part of one that cannot be run; raised before anything starts."""
+
+
+class MetricError(UserError):
+    """A report whose metrics are not numbers, or that holds none."""
+
+
+class SweepExistsError(UserError):
+    """A sweep of this name is already in this storage."""
+
+
+class SweepNotFoundError(UserError):
+    """No sweep of this name is in this storage."""
+
+
+class StorageUnusableError(UserError):
+    """A storage that cannot be written, or that not every node reaches."""
+
+
+class ResourcesError(UserError):
+    """Resources that no node of the cluster, and no node type of its autoscaler, can ever offer."""
+
+
+class UnstorableError(UserError):
+    """A value that no checkpoint or shared file can hold; the message names its path and type."""
+
+
+class TrialError(RaysweepError):
+    """A trial's failure."""
+
+
+class NoTrialCompletedError(TrialError):
+    """A sweep that ended without any finite value of its primary metric."""
+
+
+class ClusterError(RaysweepError):
+    """The cluster's loss: a machine, a process or a disk that is gone or damaged."""
+
+
+class ControllerLostError(ClusterError):
+    """The controller of a sweep that does not answer."""
+
+
+class StaleEpochError(ClusterError):
+    """A controller, or a message to one, of an epoch that the storage has moved beyond."""
+
+
+class JournalDamagedError(ClusterError):
+    """A journal whose committed part fails its checksum; it is never shortened silently."""
+
+
+class CheckpointDamagedError(ClusterError):
+    """A checkpoint that fails its checksum or is cut short."""
+
+
+class InvalidTransitionError(RaysweepError):
+    """A state that cannot be left this way; the message tells the story that led there."""
+
+
+class Stopped(BaseException):  # noqa: N818  (a request to end, not an error: see the module's docstring)
+    """The trial is asked to end: raised by `trial.report`, let it pass through `finally`."""
