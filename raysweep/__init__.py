@@ -1,1 +1,63 @@
-"""raysweep: hyperparameter sweeps on a Ray cluster."""
+"""raysweep: hyperparameter sweeps on a Ray cluster.
+
+The names below are all that users need; each is imported when it is first used, so that
+`import raysweep` costs nothing that is not wanted (PEP 562).
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "raysweep.core.policies": ("Bandit", "MedianStopping", "NoPolicy", "TruncationSelection"),
+    "raysweep.core.samplers": ("Grid", "Random", "Sobol"),
+    "raysweep.core.space": (
+        "Space",
+        "choice",
+        "loguniform",
+        "lognormal",
+        "normal",
+        "qlognormal",
+        "qloguniform",
+        "qnormal",
+        "quniform",
+        "randint",
+        "uniform",
+    ),
+    "raysweep.core.spec": ("Limits", "Objective", "Resources", "maximize", "minimize"),
+    "raysweep.errors": (
+        "CheckpointDamagedError",
+        "ControllerLostError",
+        "JournalDamagedError",
+        "MetricError",
+        "NoTrialCompletedError",
+        "RaysweepError",
+        "SpecError",
+        "Stopped",
+        "SweepExistsError",
+        "UserError",
+    ),
+    "raysweep.result": ("Result", "TrialResult", "load_checkpoint", "load_result"),
+    "raysweep.runtime.trial": ("Trial",),
+    "raysweep.sweep": ("Sweep",),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = sorted(_HOME)  # noqa: PLE0605  (made of the table above)
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401  (whatever the name stands for)
+    """Import a public name when it is first used."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'raysweep' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return __all__

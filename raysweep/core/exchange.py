@@ -1,0 +1,285 @@
+"""The exchange between a slot and the controller: both ends of it, without a wire.
+
+One rule: delivery at least once, effect exactly once. A slot keeps what it has not heard
+acknowledged and sends it again; the controller recognises what it has seen by one integer an
+attempt, and repeats what it has ordered until the slot lists it. `SlotBook` is the slot's end,
+`Reception` the controller's door; what a request means is `raysweep.core.state`'s to say.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from raysweep.core.events import Assign, AttemptId, Checkpoint, End, Reports, Stop, StopCause
+
+KEEP = 10_000  # reports an attempt may have unacknowledged before its `report` waits
+
+
+class Refusal(StrEnum):
+    """Why a request had no effect."""
+
+    EPOCH = "epoch"  # it names an older epoch: take over the reply's, send again
+    SUPERSEDED = "superseded"  # the slot was given up: it ends its trials and itself
+    STALE = "stale"  # a later request has been answered already
+    GAP = "gap"  # reports are missing before those sent: send again from the acknowledged
+    PAUSED = "paused"  # storage does not take writes: keep everything, try again
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """Everything a slot has to say."""
+
+    epoch: int
+    slot: int
+    incarnation: int
+    sequence: int  # 1, 2, 3, ...; one request is in flight
+    places: int
+    holds: tuple[AttemptId, ...] = ()  # those that end in this request included
+    fresh: tuple[AttemptId, ...] = ()
+    reports: tuple[Reports, ...] = ()
+    checkpoints: tuple[Checkpoint, ...] = ()
+    ends: tuple[End, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acknowledged:
+    """All reports of an attempt up to this one are in the journal."""
+
+    id: AttemptId
+    report: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """Everything the controller has to say to a slot; repeated until the slot shows it knows."""
+
+    epoch: int
+    sequence: int  # of the request that this answers
+    refused: Refusal | None = None
+    acknowledged: tuple[Acknowledged, ...] = ()
+    assigns: tuple[Assign, ...] = ()
+    stops: tuple[Stop, ...] = ()
+    drops: tuple[AttemptId, ...] = ()  # held, but not the slot's to run: end them unheard
+    tick: float = 0.1  # seconds to gather reports before the next request
+    close: bool = False  # nothing will follow: the slot ends itself
+
+
+class Reception:
+    """The controller's door: who may come in, and who has been silent for too long.
+
+    It forgets with its controller: after a restart every slot counts as just heard.
+    """
+
+    def __init__(self, epoch: int, lease: float) -> None:
+        self.epoch = epoch
+        self._lease = lease
+        self._sequences: dict[tuple[int, int], int] = {}
+        self._heard: dict[tuple[int, int], float] = {}  # monotonic seconds
+
+    def expect(self, slot: int, incarnation: int, now: float) -> None:
+        """Count the lease of a slot from now on."""
+        self._heard[slot, incarnation] = now
+
+    def admit(self, request: Request, now: float) -> Refusal | None:
+        """Why this request may not come in; None when it may. Renews the slot's lease."""
+        if request.epoch != self.epoch:
+            return Refusal.EPOCH
+        who = (request.slot, request.incarnation)
+        if request.sequence <= self._sequences.get(who, 0):
+            return Refusal.STALE
+        self._sequences[who] = request.sequence
+        self._heard[who] = now
+        return None
+
+    def silent(self, now: float, margin: float) -> list[tuple[int, int]]:
+        """The slots (number, incarnation) whose lease is over, with a margin for slow clocks."""
+        bound = now - self._lease - margin
+        return [who for who, heard in self._heard.items() if heard < bound]
+
+    def forget(self, slot: int, incarnation: int) -> None:
+        """This slot is gone."""
+        self._sequences.pop((slot, incarnation), None)
+        self._heard.pop((slot, incarnation), None)
+
+
+class SlotBook:
+    """The slot's end: what it holds, what it has to say, what it has been told.
+
+    `report`, `fresh`, `checkpoint` and `end` note what happens; `request` gathers it; `digest`
+    takes the answer and returns what is new to do. A request whose answer does not come is
+    followed by another that repeats what has not been acknowledged.
+    """
+
+    def __init__(self, *, slot: int, incarnation: int, places: int) -> None:
+        self.epoch = 0
+        self.tick = 0.1
+        self._slot = slot
+        self._incarnation = incarnation
+        self._places = places
+        self._sequence = 0
+        self._held: dict[AttemptId, _Held] = {}
+
+    @property
+    def holds(self) -> tuple[AttemptId, ...]:
+        """The attempts that the slot has and that are not acknowledged as ended."""
+        return tuple(self._held)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there is anything to say beyond being there."""
+        return any(held.waiting for held in self._held.values())
+
+    @property
+    def urgent(self) -> bool:
+        """Whether a place has become free that a trial could use."""
+        return any(held.end is not None for held in self._held.values())
+
+    def report(self, id_: AttemptId, metrics: Mapping[str, float], at: float) -> int:
+        """Note a report made `at` seconds into the attempt; returns its number."""
+        return self._held[id_].report(metrics, at)
+
+    def full(self, id_: AttemptId) -> bool:
+        """Whether so much of this attempt is unacknowledged that its next report must wait."""
+        return id_ in self._held and self._held[id_].unacknowledged >= KEEP
+
+    def fresh(self, id_: AttemptId) -> None:
+        """Note that the attempt began from nothing though it was given a checkpoint."""
+        self._held[id_].fresh = True
+
+    def checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Note a checkpoint that is durable."""
+        self._held[checkpoint.id].checkpoints.append(checkpoint)
+
+    def end(self, end: End) -> None:
+        """Note that an attempt has ended; nothing of it may be noted after."""
+        self._held[end.id].end = end
+
+    def last_report(self, id_: AttemptId) -> int:
+        """The number of the attempt's last report; 0 before the first."""
+        return self._held[id_].last
+
+    def request(self) -> Request:
+        """The next request: all that is not acknowledged."""
+        self._sequence += 1
+        held = self._held.values()
+        return Request(
+            epoch=self.epoch,
+            slot=self._slot,
+            incarnation=self._incarnation,
+            sequence=self._sequence,
+            places=self._places,
+            holds=self.holds,
+            fresh=tuple(attempt.id for attempt in held if attempt.fresh),
+            reports=tuple(block for attempt in held for block in attempt.blocks()),
+            checkpoints=tuple(one for attempt in held for one in attempt.checkpoints),
+            ends=tuple(attempt.end for attempt in held if attempt.end is not None),
+        )
+
+    def digest(self, request: Request, reply: Reply) -> list[Assign | Stop]:
+        """Take the answer to a request; returns the assignments and stops not yet known here.
+
+        A stop of an attempt that is not the slot's to run any more has an empty reason. An answer
+        from an older epoch is that of a controller which has been replaced: it is not heeded.
+        """
+        if reply.epoch < self.epoch or reply.sequence != request.sequence:
+            return []
+        self.epoch = reply.epoch
+        if reply.refused in (Refusal.EPOCH, Refusal.PAUSED, Refusal.STALE):
+            return []
+        self.tick = reply.tick
+        for acknowledged in reply.acknowledged:
+            if acknowledged.id in self._held:
+                self._held[acknowledged.id].acknowledge(acknowledged.report)
+        if reply.refused is not None:
+            return []
+        self._settle(request)
+        return [*self._new_stops(reply), *self._new_assigns(reply)]
+
+    def _settle(self, request: Request) -> None:
+        """All that the request held is journaled: it need not be said again."""
+        for end in request.ends:
+            self._held.pop(end.id, None)
+        for checkpoint in request.checkpoints:
+            if checkpoint.id in self._held:
+                self._held[checkpoint.id].checkpoints.remove(checkpoint)
+        for id_ in request.fresh:
+            if id_ in self._held:
+                self._held[id_].fresh = False
+
+    def _new_assigns(self, reply: Reply) -> Iterator[Assign]:
+        for assign in reply.assigns:
+            if assign.id not in self._held:
+                self._held[assign.id] = _Held(id=assign.id)
+                yield assign
+
+    def _new_stops(self, reply: Reply) -> Iterator[Stop]:
+        for stop in reply.stops:
+            if stop.id in self._held and not self._held[stop.id].told:
+                self._held[stop.id].told = True
+                yield stop
+        for id_ in reply.drops:
+            if dropped := self._held.pop(id_, None):
+                yield dropped.drop()
+
+
+@dataclass(slots=True)
+class _Held:
+    """One attempt on the slot's side."""
+
+    id: AttemptId
+    last: int = 0
+    acknowledged: int = 0
+    closed: list[Reports] = field(default_factory=list)  # encoded once, sent until acknowledged
+    names: tuple[str, ...] = ()  # of the block that is being filled
+    times: array[float] = field(default_factory=lambda: array("d"))
+    values: array[float] = field(default_factory=lambda: array("d"))
+    checkpoints: list[Checkpoint] = field(default_factory=list)
+    end: End | None = None
+    fresh: bool = False
+    told: bool = False  # whether a stop was passed on
+
+    @property
+    def unacknowledged(self) -> int:
+        return self.last - self.acknowledged
+
+    @property
+    def waiting(self) -> bool:
+        return bool(self.unacknowledged or self.checkpoints or self.fresh or self.end)
+
+    def report(self, metrics: Mapping[str, float], at: float) -> int:
+        names = tuple(metrics)
+        if names != self.names:
+            self._close()
+            self.names = names
+        self.times.append(at)
+        self.values.extend(metrics.values())
+        self.last += 1
+        return self.last
+
+    def blocks(self) -> list[Reports]:
+        self._close()
+        return self.closed
+
+    def acknowledge(self, report: int) -> None:
+        self.acknowledged = max(self.acknowledged, report)
+        self.closed = [left for block in self.closed if (left := block.after(report))]
+
+    def drop(self) -> Stop:
+        return Stop(id=self.id, report=0, cause=StopCause.SWEEP_ENDS, reason="")
+
+    def _close(self) -> None:
+        if not self.times:
+            return
+        self.closed.append(
+            Reports(
+                id=self.id,
+                first=self.last - len(self.times) + 1,
+                names=self.names,
+                times=self.times.tobytes(),
+                values=self.values.tobytes(),
+            )
+        )
+        self.times, self.values = array("d"), array("d")

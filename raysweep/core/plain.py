@@ -1,0 +1,82 @@
+"""Frozen data <-> plain lists, numbers, strings and bytes: what a journal and a message are made of.
+
+One rule: a dataclass becomes the list of its fields in order, and its annotations say how to read
+it back; fields added at the end with a default leave older data readable.
+
+>>> from raysweep.core.events import AttemptId, SlotLost
+>>> to_plain(SlotLost(time=2.5, slot=0, incarnation=1, cause="killed"))
+[2.5, 0, 1, 'killed']
+>>> from_plain(SlotLost, [2.5, 0, 1, "killed"])
+SlotLost(time=2.5, slot=0, incarnation=1, cause='killed')
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from enum import Enum
+from functools import lru_cache
+from types import NoneType, UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+T = TypeVar("T")
+Reader = Callable[[Any], Any]
+
+
+def to_plain(value: object) -> Any:  # noqa: ANN401  (lists of lists of ...: no type says more)
+    """The plain form of a value: dataclasses and tuples as lists, enums as their values."""
+    if dataclasses.is_dataclass(value):
+        return [to_plain(getattr(value, name)) for name in _names(type(value))]
+    if isinstance(value, tuple):
+        return [to_plain(item) for item in value]
+    if isinstance(value, Enum):
+        return value.value
+    return value
+
+
+def from_plain(kind: type[T], plain: Any) -> T:  # noqa: ANN401  (the same)
+    """The value of type `kind` whose plain form this is."""
+    value: T = _reader(kind)(plain)
+    return value
+
+
+@lru_cache(maxsize=None)
+def _names(kind: type) -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(kind))
+
+
+@lru_cache(maxsize=None)
+def _reader(hint: Any) -> Reader:  # noqa: ANN401  (a type hint has no type of its own)
+    """How values of this annotation are read back from their plain form."""
+    if dataclasses.is_dataclass(hint):
+        return _dataclass_reader(hint)
+    if get_origin(hint) is UnionType:
+        return _optional_reader(hint)
+    if get_origin(hint) is tuple:
+        item = _reader(get_args(hint)[0])
+        return lambda plain: tuple(map(item, plain))
+    if isinstance(hint, type) and issubclass(hint, tuple):  # a NamedTuple
+        return lambda plain: hint(*plain)
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return hint
+    return _as_it_is
+
+
+def _dataclass_reader(kind: Any) -> Reader:  # noqa: ANN401  (the same)
+    hints = get_type_hints(kind)
+    fields = [(name, _reader(hints[name])) for name in _names(kind)]
+
+    def read(plain: list[Any]) -> Any:  # noqa: ANN401  (an instance of `kind`)
+        pairs = zip(fields, plain, strict=False)  # an older, shorter list leaves the defaults
+        return kind(**{name: reader(item) for (name, reader), item in pairs})
+
+    return read
+
+
+def _optional_reader(hint: Any) -> Reader:  # noqa: ANN401  (the same)
+    inner = _reader(next(arm for arm in get_args(hint) if arm is not NoneType))
+    return lambda plain: None if plain is None else inner(plain)
+
+
+def _as_it_is(plain: Any) -> Any:  # noqa: ANN401  (the same)
+    return dict(plain) if isinstance(plain, Mapping) else plain

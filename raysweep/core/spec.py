@@ -1,0 +1,211 @@
+"""What the user asked for: a `SweepSpec` and its parts, validated once and frozen.
+
+One rule: a spec that exists can be run. Everything that can be refused without a cluster is
+refused here, before anything starts, by a `SpecError` that names the field.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self, TypeVar
+
+from raysweep.core import checks
+from raysweep.core.history import Goal
+from raysweep.core.policies import POLICIES, NoPolicy, Policy
+from raysweep.core.samplers import SAMPLERS, Sampler
+from raysweep.core.space import Space
+from raysweep.errors import SpecError
+
+FORMAT = 1  # of the dictionary form; raised when an old reader would misunderstand a new spec
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")  # a folder's and an actor's name
+ISOLATIONS = ("process", "none")
+
+Part = TypeVar("Part")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """The primary metric and which way it is better."""
+
+    metric: str
+    goal: Goal
+
+    def __post_init__(self) -> None:
+        checks.text("objective.metric", self.metric)
+        checks.one_of("objective.goal", self.goal, [*Goal])
+        object.__setattr__(self, "goal", Goal(self.goal))
+
+
+def maximize(metric: str) -> Objective:
+    """The objective of making a metric as large as possible."""
+    return Objective(metric=metric, goal=Goal.MAXIMIZE)
+
+
+def minimize(metric: str) -> Objective:
+    """The objective of making a metric as small as possible."""
+    return Objective(metric=metric, goal=Goal.MINIMIZE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """How much a sweep may take; None is no limit. Times are seconds and exclude time spent down."""
+
+    max_total_trials: int | None = None
+    max_concurrent_trials: int | None = None  # None: as many as the cluster has room for
+    timeout: float | None = None  # of the sweep
+    trial_timeout: float | None = None  # of each attempt at a trial
+
+    def __post_init__(self) -> None:
+        for name in ("max_total_trials", "max_concurrent_trials"):
+            if (count := getattr(self, name)) is not None:
+                checks.whole(f"limits.{name}", count, at_least=1)
+        for name in ("timeout", "trial_timeout"):
+            if (seconds := getattr(self, name)) is not None:
+                checks.number(f"limits.{name}", seconds, above=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """What one trial needs; a GPU may be shared (`gpus=0.5`), more than one GPU come whole."""
+
+    cpus: float = 1
+    gpus: float = 0
+    custom: Mapping[str, float] = field(default_factory=dict)  # by the cluster's own names
+
+    def __post_init__(self) -> None:
+        for name in ("cpus", "gpus"):
+            amount = checks.number(f"resources.{name}", getattr(self, name), at_least=0)
+            if amount > 1 and amount != int(amount):
+                raise SpecError(
+                    f"resources.{name} above 1 must be whole, but got {amount:g};"
+                    f" ask for {int(amount)} or {int(amount) + 1}"
+                )
+        for name, amount in checks.mapping("resources.custom", self.custom).items():
+            checks.number(f"resources.custom.{name}", amount, above=0)
+
+    def demand(self) -> dict[str, float]:
+        """What is asked of a node, by Ray's resource names."""
+        asked = {"CPU": self.cpus, "GPU": self.gpus, **self.custom}
+        return {name: amount for name, amount in asked.items() if amount > 0}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepSpec:
+    """A whole sweep, except for the code of its trials."""
+
+    name: str
+    space: Space
+    objective: Objective
+    sampler: Sampler
+    seed: int  # every random number of the sweep derives from it
+    policy: Policy = field(default_factory=NoPolicy)
+    limits: Limits = field(default_factory=Limits)
+    resources: Resources = field(default_factory=Resources)
+    max_attempts: int = 1  # tries at a trial whose own code or process fails; lost nodes are free
+    isolation: Literal["process", "none"] = "process"
+    sync_decisions: bool = False  # True: a report waits for the policy's answer
+    grace: float = 10.0  # seconds that a trial has to end after a stop, before it is killed
+    lease: float = 300.0  # seconds that a slot trains on without hearing from a controller
+
+    def __post_init__(self) -> None:
+        if not NAME.fullmatch(checks.text("name", self.name)):
+            raise SpecError(
+                f"name must be letters, digits, '.', '_' and '-', at most 128, beginning with a"
+                f" letter or digit, but got {self.name!r}"
+            )
+        for what, kind in (("space", Space), ("objective", Objective), ("limits", Limits),
+                           ("resources", Resources)):  # fmt: skip
+            _instance(what, getattr(self, what), kind)
+        _member("sampler", self.sampler, SAMPLERS)
+        _member("policy", self.policy, POLICIES)
+        checks.whole("seed", self.seed, at_least=0)
+        checks.whole("max_attempts", self.max_attempts, at_least=1)
+        checks.one_of("isolation", self.isolation, ISOLATIONS)
+        checks.truth("sync_decisions", self.sync_decisions)
+        checks.number("grace", self.grace, at_least=0)
+        checks.number("lease", self.lease, above=0)
+        self.sampler.check(self.space)
+        self._refuse_endless()
+        if not self.resources.demand() and self.limits.max_concurrent_trials is None:
+            raise SpecError(
+                "resources ask for nothing, so nothing bounds how many trials run at once;"
+                " set limits.max_concurrent_trials"
+            )
+
+    def _refuse_endless(self) -> None:
+        """A sweep that nothing ends is a mistake."""
+        if self.total_trials is None and self.limits.timeout is None:
+            raise SpecError(
+                f"nothing would ever end this sweep: the {self.sampler.kind} sampler does not run"
+                f" out; set limits.max_total_trials or limits.timeout"
+            )
+
+    @property
+    def total_trials(self) -> int | None:
+        """The most trials that this sweep can have; None when only its timeout ends it."""
+        bounds = (self.limits.max_total_trials, self.sampler.size(self.space))
+        return min((bound for bound in bounds if bound is not None), default=None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The spec as JSON's builtins; `SweepSpec.from_dict` reads it back."""
+        parts = {"format": FORMAT, **{f.name: getattr(self, f.name) for f in _FIELDS}}
+        parts["space"] = self.space.to_dict()
+        for name in ("sampler", "policy"):
+            part = parts[name]
+            parts[name] = {"type": part.kind, **_fields_of(part)}
+        for name in ("objective", "limits", "resources"):
+            parts[name] = _fields_of(parts[name])
+        return parts
+
+    @classmethod
+    def from_dict(cls, given: Mapping[str, Any]) -> Self:
+        """The spec that `to_dict` described.
+
+        Raises:
+            SpecError: a key is unknown or missing, or a value cannot be run.
+        """
+        given = dict(checks.mapping("spec", given))
+        if (version := given.pop("format", FORMAT)) != FORMAT:
+            raise SpecError(f"spec has format {version}, but this raysweep reads format {FORMAT}")
+        checks.known_keys("spec", given, [f.name for f in _FIELDS])
+        given["space"] = Space.from_dict(given["space"])
+        given["sampler"] = _registered("sampler", SAMPLERS, given["sampler"])
+        given["policy"] = _registered("policy", POLICIES, given["policy"])
+        for name, kind in (("objective", Objective), ("limits", Limits), ("resources", Resources)):
+            given[name] = _built(name, kind, given[name])
+        return cls(**given)
+
+
+_FIELDS = dataclasses.fields(SweepSpec)
+
+
+def _fields_of(part: Any) -> dict[str, Any]:  # noqa: ANN401  (any dataclass)
+    return {f.name: getattr(part, f.name) for f in dataclasses.fields(part)}
+
+
+def _instance(what: str, value: object, kind: type) -> None:
+    if not isinstance(value, kind):
+        raise SpecError(f"{what} must be a {kind.__name__}, but got {checks.described(value)}")
+
+
+def _member(what: str, value: object, registry: Mapping[str, type]) -> None:
+    if not isinstance(value, tuple(registry.values())):
+        known = ", ".join(kind.__name__ for kind in registry.values())
+        raise SpecError(f"{what} must be one of {known}, but got {checks.described(value)}")
+
+
+def _registered(what: str, registry: Mapping[str, type[Part]], given: object) -> Part:
+    """The part whose `type` is a key of the registry, built from the other keys."""
+    fields = dict(checks.mapping(what, given))
+    kind = checks.one_of(f"{what}.type", fields.pop("type", None), registry)
+    return _built(what, registry[kind], fields)
+
+
+def _built(what: str, kind: type[Part], given: object) -> Part:
+    """A part from a mapping of its fields."""
+    fields = checks.mapping(what, given)
+    checks.known_keys(what, fields, [f.name for f in dataclasses.fields(kind)])  # type: ignore[arg-type]  # every part is a dataclass
+    return kind(**fields)

@@ -1,0 +1,169 @@
+"""One trial's life: its states, the steps between them as a table, and its record.
+
+One rule: a state is left only by `Trial.step`, and only as the table says.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from raysweep.core.events import AttemptId, Checkpoint, Params, StopCause
+from raysweep.errors import InvalidTransitionError
+
+
+class TrialState(StrEnum):
+    """Where a trial stands."""
+
+    WAITING = "waiting"  # for a slot, at first or for another attempt
+    ASSIGNED = "assigned"  # handed to a slot that has not yet shown that it knows
+    RUNNING = "running"
+    STOPPING = "stopping"  # told to end
+    COMPLETED = "completed"
+    STOPPED = "stopped"  # by the policy
+    TIMED_OUT = "timed_out"  # by trial_timeout
+    CANCELED = "canceled"  # with its sweep
+    FAILED = "failed"
+
+
+class Step(StrEnum):
+    """What happens to a trial."""
+
+    ASSIGN = "assign"
+    BEGIN = "begin"
+    STOP = "stop"  # somebody decides that it ends
+    LOSE = "lose"  # its slot is gone
+    RETRY = "retry"  # its attempt failed and it has another
+    COMPLETE = "complete"
+    FAIL = "fail"
+    OBEY_POLICY = "obey policy"
+    OBEY_TIMEOUT = "obey timeout"
+    CANCEL = "cancel"
+
+
+LIVE = frozenset({TrialState.ASSIGNED, TrialState.RUNNING, TrialState.STOPPING})
+TERMINAL = frozenset(TrialState) - LIVE - {TrialState.WAITING}
+
+TRANSITIONS: Mapping[TrialState, Mapping[Step, TrialState]] = {
+    TrialState.WAITING: {
+        Step.ASSIGN: TrialState.ASSIGNED,
+        Step.CANCEL: TrialState.CANCELED,
+        Step.FAIL: TrialState.FAILED,  # lost too often
+    },
+    TrialState.ASSIGNED: {
+        Step.BEGIN: TrialState.RUNNING,
+        Step.LOSE: TrialState.WAITING,
+        Step.CANCEL: TrialState.CANCELED,  # taken back
+    },
+    TrialState.RUNNING: {
+        Step.STOP: TrialState.STOPPING,
+        Step.LOSE: TrialState.WAITING,
+        Step.RETRY: TrialState.WAITING,
+        Step.COMPLETE: TrialState.COMPLETED,
+        Step.FAIL: TrialState.FAILED,
+    },
+    TrialState.STOPPING: {
+        Step.COMPLETE: TrialState.COMPLETED,  # it crossed the stop; the decision is moot
+        Step.OBEY_POLICY: TrialState.STOPPED,
+        Step.OBEY_TIMEOUT: TrialState.TIMED_OUT,
+        Step.CANCEL: TrialState.CANCELED,
+    },
+    **{state: {} for state in TERMINAL},
+}
+
+OBEYED = {
+    StopCause.POLICY: Step.OBEY_POLICY,
+    StopCause.TRIAL_TIMEOUT: Step.OBEY_TIMEOUT,
+    StopCause.SWEEP_ENDS: Step.CANCEL,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A checkpoint and the interval that it stands at."""
+
+    interval: int
+    checkpoint: Checkpoint
+
+
+@dataclass(slots=True, kw_only=True)
+class Trial:
+    """All that the sweep knows of a trial, except for its curve."""
+
+    number: int
+    params: Params
+    state: TrialState = TrialState.WAITING
+    reason: str = ""  # why it ended, or is to end
+    error: str = ""  # of its last failed attempt, one line
+    failures: int = 0  # attempts that failed
+    losses: int = 0  # attempts lost with their slot
+    barren: int = 0  # losses in a row without a report between them
+    first_begun: float | None = None  # time of the first attempt's beginning
+    ended: float | None = None
+    checkpoints: list[Kept] = field(default_factory=list)
+
+    # the current attempt
+    attempt: int = 0
+    slot: int = -1
+    incarnation: int = 0
+    start: int = 0  # the interval that it continued from
+    begun: float = 0.0
+    last_report: int = 0
+    unmeasured: list[int] = field(default_factory=list)  # reports without the primary metric
+    names: set[str] = field(default_factory=set)  # metrics seen; forgotten when it ends
+    cause: StopCause | None = None
+    stop_report: int = 0
+
+    @property
+    def id(self) -> AttemptId:
+        """The current attempt."""
+        return AttemptId(self.number, self.attempt)
+
+    @property
+    def restored(self) -> Checkpoint | None:
+        """What the next attempt starts from."""
+        return self.checkpoints[-1].checkpoint if self.checkpoints else None
+
+    def step(self, step: Step) -> None:
+        """Take a step of the table.
+
+        Raises:
+            InvalidTransitionError: the table has no such step from here.
+        """
+        try:
+            self.state = TRANSITIONS[self.state][step]
+        except KeyError:
+            raise InvalidTransitionError(
+                f"{self.id} cannot {step} while {self.state}: {self.failures} failures,"
+                f" {self.losses} losses, last report {self.last_report}, reason {self.reason!r}"
+            ) from None
+
+    def begin_attempt(self, slot: int, incarnation: int) -> None:
+        """Number a new attempt on a slot, from the latest checkpoint."""
+        self.attempt += 1
+        self.slot, self.incarnation = slot, incarnation
+        self.start = self.checkpoints[-1].interval if self.checkpoints else 0
+        self.last_report = 0
+        self.unmeasured = []
+
+    def interval_of(self, report: int) -> int:
+        """The interval that the trial had reached with this report of the current attempt."""
+        return self.start + report - bisect_right(self.unmeasured, report)
+
+    def keep(self, checkpoint: Checkpoint, interval: int) -> None:
+        """Note a durable checkpoint."""
+        self.checkpoints.append(Kept(interval, checkpoint))
+
+    def discard(self, path: str) -> None:
+        """Forget a checkpoint that turned out to be damaged."""
+        self.checkpoints = [kept for kept in self.checkpoints if kept.checkpoint.path != path]
+
+    def nearest_checkpoint(self, interval: int) -> Kept | None:
+        """The last checkpoint at or before an interval."""
+        return max(
+            (kept for kept in self.checkpoints if kept.interval <= interval),
+            key=lambda kept: kept.interval,
+            default=None,
+        )

@@ -1,0 +1,149 @@
+"""The client of a sweep: start it, attach to it, watch it, cancel it, leave it.
+
+One rule: the client may die at any time. All that a sweep needs is in its folder and its actors.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from raysweep.errors import ControllerLostError, SweepExistsError
+from raysweep.result import Result
+from raysweep.runtime.controller import Charge, Controller
+from raysweep.runtime.slot import NAMESPACE, controller_name
+from raysweep.runtime.status import Status, describe
+from raysweep.storage.folder import SweepFolder
+
+ANSWER = 10.0  # seconds to wait for a status
+GONE = 60.0  # seconds without any answer after which the controller counts as lost
+EVERY = 0.25  # seconds between looks
+
+Watcher = Callable[[Status | None], None]  # is shown each status; None while there is no answer
+
+
+def connect(address: str | None = None, **local: Any) -> bool:  # noqa: ANN401  (Ray's own options)
+    """Connect to a Ray cluster, or start a Ray on this machine; returns whether one was started.
+
+    Args:
+        address: `auto`, `host:port`, or None: the environment's RAY_ADDRESS, else a new Ray.
+        local: options of `ray.init` for a new Ray.
+    """
+    if ray.is_initialized():
+        return False
+    quiet = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": "ERROR"}
+    if address is not None or os.environ.get("RAY_ADDRESS"):
+        ray.init(address=address, **quiet)
+        return False
+    ray.init(address="local", include_dashboard=False, **quiet, **local)
+    return True
+
+
+class Client:
+    """A hold on a running sweep."""
+
+    def __init__(self, folder: SweepFolder, controller: Any) -> None:  # noqa: ANN401  (Ray's handle)
+        self._folder = folder
+        self._controller = controller
+        self._since = 0
+
+    @classmethod
+    def launch(cls, folder: SweepFolder, *, resumed: bool = False) -> Client:
+        """Start the controller of a sweep whose folder is there.
+
+        Raises:
+            SweepExistsError: one is running already.
+        """
+        if cls.attach(folder) is not None:
+            raise SweepExistsError(
+                f"sweep {folder.name!r} is running; watch it with `raysweep watch {folder.name}`"
+            )
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+        controller = (
+            ray.remote(Controller)
+            .options(
+                name=controller_name(folder.name),
+                namespace=NAMESPACE,
+                lifetime="detached",
+                num_cpus=0,
+                max_restarts=-1,
+                max_task_retries=0,
+                max_concurrency=10_000,
+                scheduling_strategy=here,
+            )
+            .remote(Charge(folder=str(folder.path), resumed=resumed))
+        )
+        return cls(folder, controller)
+
+    @classmethod
+    def attach(cls, folder: SweepFolder) -> Client | None:
+        """A hold on the sweep if its controller is there."""
+        try:
+            name = controller_name(folder.name)
+            return cls(folder, ray.get_actor(name, namespace=NAMESPACE))
+        except ValueError:
+            return None
+
+    def status(self) -> Status | None:
+        """Where the sweep stands; None when the controller does not answer just now."""
+        try:
+            status: Status = ray.get(self._controller.status.remote(self._since), timeout=ANSWER)
+        except (ray.exceptions.ActorUnavailableError, ray.exceptions.GetTimeoutError):
+            return None
+        self._since = status.logged
+        return status
+
+    def follow(self, watcher: Watcher) -> Status:
+        """Show each status until the sweep is over; returns the last.
+
+        Raises:
+            ControllerLostError: the controller is gone for good and the sweep is not over.
+        """
+        heard = time.monotonic()
+        while True:
+            try:
+                status = self.status()
+            except ray.exceptions.RayActorError as error:
+                return self._after_loss(error, watcher)
+            watcher(status)
+            if status is not None:
+                heard = time.monotonic()
+                if status.over and status.finished:
+                    return status
+            elif time.monotonic() - heard > GONE:
+                raise _lost(self._folder, f"no answer for {GONE:g} s")
+            time.sleep(EVERY)
+
+    def _after_loss(self, error: Exception, watcher: Watcher) -> Status:
+        """The controller is gone: fine if the journal says that the sweep is over."""
+        state = Result(self._folder).state
+        if not state.over:
+            raise _lost(self._folder, str(error).partition("\n")[0]) from error
+        status = describe(state, now=state.time)
+        watcher(status)
+        return status
+
+    def cancel(self, reason: str) -> None:
+        """End the sweep; returns once that is durable."""
+        ray.get(self._controller.cancel.remote(reason))
+
+    def suspend(self) -> None:
+        """Leave the sweep as it is, for `resume`: its slots and its controller end."""
+        ray.get(self._controller.suspend.remote(), timeout=ANSWER)
+        self.release()
+
+    def release(self) -> None:
+        """End the controller; what it has acknowledged is in the journal."""
+        ray.kill(self._controller)
+
+
+def _lost(folder: SweepFolder, why: str) -> ControllerLostError:
+    return ControllerLostError(
+        f"the controller of {folder.name!r} is gone ({why}); nothing acknowledged is lost: take the"
+        f" sweep up with `raysweep resume {folder.name} --storage {folder.path.parent}`"
+    )

@@ -1,0 +1,113 @@
+"""The Ray cluster as a sweep sees it: whether there is room for its trials, and where."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from raysweep.errors import ResourcesError, StorageUnusableError
+
+MOST_SLOTS = 1_000  # that one controller serves
+PROBE = 60.0  # seconds that a node has to answer whether it reaches the storage
+
+
+def nodes() -> list[dict[str, Any]]:
+    """The nodes that are alive, as Ray describes them."""
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+def room(demand: Mapping[str, float]) -> int:
+    """How many slots there may be: as the nodes have room for, if nothing else ran on them."""
+    if not demand or node_types():
+        return MOST_SLOTS  # they take no room, or the autoscaler makes it
+    return sum(_fits(node["Resources"], demand) for node in nodes())
+
+
+def require(demand: Mapping[str, float]) -> None:
+    """Refuse resources that nothing in this cluster can ever offer.
+
+    Raises:
+        ResourcesError: with what was asked for and what there is.
+    """
+    offers = [node["Resources"] for node in nodes()] + node_types()
+    if any(_fits(offer, demand) for offer in offers) or not demand:
+        return
+    largest = max(offers, key=lambda offer: sum(_shared(offer, demand)), default={})
+    raise ResourcesError(
+        f"a trial asks for {_shown(demand)}, but no node of this cluster, and no node type of its"
+        f" autoscaler, offers that; the nearest of {len(offers)} offers"
+        f" {_shown({name: largest.get(name, 0) for name in demand})}:"
+        f" ask for less with resources=..., --cpus or --gpus, or add such a node"
+    )
+
+
+def node_types() -> list[dict[str, float]]:
+    """What the node types that the cluster's autoscaler may start offer."""
+    config = ray._private.state.state.get_cluster_config()  # noqa: SLF001  (Ray has no public way to ask)
+    if config is None:
+        return []
+    return [
+        dict(group.resources)
+        for group in config.node_group_configs
+        if group.max_count != 0 and group.resources
+    ]
+
+
+def require_shared(folder: Path) -> None:
+    """Refuse a storage that not every node of the cluster reaches.
+
+    This process writes a file with a random content; a task on each node reads it.
+
+    Raises:
+        StorageUnusableError: with the nodes that do not see it.
+    """
+    alive = nodes()
+    if len(alive) <= 1:
+        return
+    nonce = secrets.token_hex(16)
+    probe = folder.parent / f".probe-{nonce[:8]}"
+    probe.write_text(nonce)
+    try:
+        blind = [node["NodeManagerHostname"] for node in alive if not _reads(node, probe, nonce)]
+    finally:
+        probe.unlink()
+    if blind:
+        raise StorageUnusableError(
+            f"storage {folder.parent} is not reached by {len(blind)} of {len(alive)} nodes"
+            f" ({', '.join(blind)}); choose a folder that all nodes mount, with storage=..."
+        )
+
+
+def _reads(node: Mapping[str, Any], probe: Path, nonce: str) -> bool:
+    there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+    read = ray.remote(_content).options(num_cpus=0, scheduling_strategy=there)
+    try:
+        return bool(ray.get(read.remote(str(probe)), timeout=PROBE) == nonce)
+    except (ray.exceptions.RayError, TimeoutError):
+        return False
+
+
+def _content(path: str) -> str | None:
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return None
+
+
+def _fits(offer: Mapping[str, float], demand: Mapping[str, float]) -> int:
+    """How many such demands fit into an offer."""
+    return min(int(offer.get(name, 0.0) / amount + 1e-9) for name, amount in demand.items())
+
+
+def _shared(offer: Mapping[str, float], demand: Mapping[str, float]) -> list[float]:
+    """The share of each part of a demand that an offer covers."""
+    return [min(1.0, offer.get(name, 0.0) / amount) for name, amount in demand.items()]
+
+
+def _shown(resources: Mapping[str, float]) -> str:
+    return ", ".join(f"{amount:g} {name}" for name, amount in resources.items()) or "nothing"

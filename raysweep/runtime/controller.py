@@ -1,0 +1,407 @@
+"""The controller: the one actor that holds a sweep's state, journals every event and decides.
+
+One rule: nothing is answered before it is on disk. An event is given its time, applied, journaled
+with the commands that follow from it, committed together with all that came meanwhile, and only
+then answered. When the storage refuses, nothing further is applied until it takes writes again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import ray
+
+from raysweep.core.events import (
+    CancelAsked,
+    Event,
+    Exchanged,
+    Finish,
+    Opened,
+    Params,
+    Proposed,
+    SamplerFailed,
+    SlotLost,
+)
+from raysweep.core.exchange import Reception, Refusal, Reply, Request
+from raysweep.core.plain import from_plain, to_plain
+from raysweep.core.samplers import Observation
+from raysweep.core.state import SweepState
+from raysweep.errors import StaleEpochError
+from raysweep.runtime.crew import Crew
+from raysweep.runtime.slot import Post
+from raysweep.runtime.status import Status, describe, lines
+try:
+    from raysweep.storage.dataset import export
+except ImportError:
+    def export(folder): ...
+
+from raysweep.storage.folder import SweepFolder
+from raysweep.storage.journal import Journal
+
+AHEAD = 16  # trials that wait for a slot, so that a sampler's time is nobody's
+HOLD = 5.0  # seconds that an idle slot's request is held back for a trial to come
+LOOK = 0.1  # seconds between looks at time limits, leases and slots
+GOODBYE = 10.0  # seconds that slots have to leave by themselves when the sweep is over
+LINGER = 300.0  # seconds that the controller of an ended sweep still answers those who watch
+STORAGE_AGAIN = 1.0  # seconds between tries at a storage that refuses
+LEASE_MARGIN = 10.0  # seconds beyond its lease before a silent slot's trials go elsewhere
+REQUESTS_A_SECOND = 500  # that the slots together may make: the tick grows with their number
+LEAST_TICK = 0.05
+SHOW_ANYWAY = 1.0  # seconds that the status waits for a storage that does not answer
+LOG_LINES = 2_000  # of what happened, for those who watch
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Charge:
+    """All that a controller is made with."""
+
+    folder: str
+    resumed: bool  # whether the sweep is taken up on a cluster that has none of its slots
+
+
+class Controller:
+    """The actor. Its methods are the client's and the slots' only way to a running sweep."""
+
+    def __init__(self, charge: Charge) -> None:
+        self._folder = SweepFolder(Path(charge.folder))
+        self._spec = self._folder.read_spec()
+        self._journal, records = Journal.open(self._folder.journal)
+        self._state = SweepState(self._spec)
+        for record in records:
+            self._state.apply(record.event, record.commands)
+        self._log: deque[str] = deque(maxlen=LOG_LINES)
+        self._logged = 0  # lines ever
+        self._reception = Reception(self._journal.epoch, self._spec.lease)
+        self._clock = _Clock(self._state.time)
+        self._refused = ""  # what the storage says while it refuses
+        self._replaced = False  # whether another controller has taken over
+        self._finished = False  # whether the results are written and the slots gone
+        self._applied = 0  # events
+        self._durable = 0  # of these
+        self._commits = asyncio.Event()  # something has been gathered
+        self._written = asyncio.Event()  # replaced after each commit
+        self._news = asyncio.Event()  # replaced each time something new can be handed out
+        self._proposing = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._crew = Crew(self._spec, self._post, self._slot_lost)
+        self._open(resumed=charge.resumed)
+
+    def _open(self, *, resumed: bool) -> None:
+        kept = ray.get_runtime_context().was_current_actor_reconstructed or not resumed
+        self._apply(
+            Opened(
+                time=self._clock.now(),
+                epoch=self._journal.epoch,
+                slots_kept=kept,
+                wall=datetime.now(UTC).isoformat(timespec="seconds"),
+            )
+        )
+        for number, slot in self._state.slots.items():
+            if not slot.lost:
+                self._crew.rejoin(number, slot.incarnation)
+                self._reception.expect(number, slot.incarnation, time.monotonic())
+        for work in (self._commit(), self._sample(), self._look()):
+            self._spawn(work)
+        if self._state.over:
+            self._spawn(self._finish())
+
+    # --- the slots' way in ------------------------------------------------------------------------
+
+    async def exchange(self, packed: bytes) -> bytes:
+        """Take a slot's request; answer once what it holds is durable."""
+        request = from_plain(Request, msgpack.unpackb(packed))
+        reply = await self._answer(request)
+        answer: bytes = msgpack.packb(to_plain(reply))
+        return answer
+
+    async def _answer(self, request: Request) -> Reply:
+        refusal = self._reception.admit(request, time.monotonic())
+        if refusal is None and self._refused:
+            refusal = Refusal.PAUSED
+        if refusal is not None:
+            return self._refusal(request, refusal)
+        news = self._state.novel(request, self._clock.now())
+        if isinstance(news, Refusal):
+            return self._refusal(request, news)
+        self._take(news)
+        if not self._state.slots[request.slot].holds:
+            await self._hold(news)
+        if self._refused or self._state.superseded(request.slot, request.incarnation):
+            return self._refusal(request, Refusal.PAUSED)
+        reply = self._reply(request)
+        await self._committed()
+        return reply
+
+    def _take(self, news: Exchanged) -> None:
+        """Apply what a slot says, if it says anything or can be given anything."""
+        known = news.slot in self._state.slots
+        same = known and self._state.slots[news.slot].incarnation == news.incarnation
+        if news.has_news or not same or self._state.can_assign(news.slot):
+            self._apply(news)
+
+    async def _hold(self, news: Exchanged) -> None:
+        """Keep an idle slot's request until there is a trial for it, or it is time to answer."""
+        until = time.monotonic() + HOLD
+        while not (self._state.over or self._refused or self._state.slots[news.slot].lost):
+            if self._state.can_assign(news.slot):
+                self._apply(Exchanged(time=self._clock.now(), slot=news.slot,
+                                      incarnation=news.incarnation, places=news.places))  # fmt: skip
+                return
+            if (left := until - time.monotonic()) <= 0:
+                return
+            await _wait(self._news, left)
+
+    def _reply(self, request: Request) -> Reply:
+        assigns, stops, drops = self._state.owed(request)
+        return Reply(
+            epoch=self._journal.epoch,
+            sequence=request.sequence,
+            acknowledged=self._state.acknowledged(request),
+            assigns=tuple(assigns),
+            stops=tuple(stops),
+            drops=tuple(drops),
+            tick=max(LEAST_TICK, self._crew.size / REQUESTS_A_SECOND),
+            close=self._state.over,
+        )
+
+    def _refusal(self, request: Request, refusal: Refusal) -> Reply:
+        return Reply(
+            epoch=self._journal.epoch,
+            sequence=request.sequence,
+            refused=refusal,
+            acknowledged=self._state.acknowledged(request) if refusal is Refusal.GAP else (),
+        )
+
+    # --- people's way in --------------------------------------------------------------------------
+
+    async def status(self, since: int = 0) -> Status:
+        """Where the sweep stands, with what was logged after line `since`."""
+        with contextlib.suppress(TimeoutError):  # nobody is shown what could still be lost
+            await asyncio.wait_for(self._committed(), SHOW_ANYWAY)
+        fresh = max(0, self._logged - since)
+        return describe(
+            self._state,
+            now=self._clock.now(),
+            slots=self._crew.size,
+            paused=self._refused,
+            finished=self._finished,
+            log=list(self._log)[len(self._log) - min(fresh, len(self._log)) :],
+            logged=self._logged,
+        )
+
+    async def cancel(self, reason: str) -> None:
+        """End the sweep; what runs is told to stop."""
+        self._apply(CancelAsked(time=self._clock.now(), reason=reason))
+        await self._committed()
+
+    async def process_id(self) -> int:
+        """The process id of the actor."""
+        return os.getpid()
+
+    async def suspend(self) -> None:
+        """Leave the sweep as it is, for `resume`: end the slots and take no further request."""
+        await self._committed()
+        self._replaced = True
+        self._crew.dismiss()
+
+    # --- events in, commands out ------------------------------------------------------------------
+
+    def _apply(self, event: Event) -> None:
+        """Apply an event and gather it for the next commit."""
+        commands = self._state.apply(event)
+        self._journal.append(event, commands)
+        self._applied += 1
+        for line in lines(event, commands, self._state):
+            self._log.append(line)
+            self._logged += 1
+        self._commits.set()
+        self._proposing.set()
+        if any(isinstance(command, Finish) for command in commands):
+            self._spawn(self._finish())
+        self._stir()
+
+    def _stir(self) -> None:
+        """Wake the requests that are held back."""
+        self._news.set()
+        self._news = asyncio.Event()
+
+    async def _committed(self) -> None:
+        """Return once all that has been applied so far is durable."""
+        applied = self._applied
+        while self._durable < applied:
+            await self._written.wait()
+
+    async def _commit(self) -> None:
+        """Write what has been gathered, all at once, for as long as the controller lives."""
+        while True:
+            await self._commits.wait()
+            self._commits.clear()
+            applied, payload = self._applied, self._journal.seal()
+            await self._write(payload)
+            self._durable = applied
+            self._written.set()
+            self._written = asyncio.Event()
+
+    async def _write(self, payload: bytes) -> None:
+        """Write a commit, again and again while the storage refuses; time stands still then."""
+        while True:
+            try:
+                await asyncio.to_thread(self._journal.write, payload)
+            except StaleEpochError as error:
+                await self._fall_silent(str(error))
+            except OSError as error:
+                self._refused = f"the storage refuses: {error.strerror or error}"
+                self._clock.pause()
+                log.warning("%s: %s", self._folder.path, self._refused)
+                await asyncio.sleep(STORAGE_AGAIN)
+            else:
+                self._refused = ""
+                self._clock.go_on()
+                return
+
+    async def _fall_silent(self, why: str) -> None:
+        """Another controller has the sweep: answer nobody, touch nothing, for good."""
+        self._replaced = True
+        log.error("replaced: %s", why)
+        ray.kill(ray.get_runtime_context().current_actor)
+        await asyncio.Event().wait()
+
+    # --- beside the loop --------------------------------------------------------------------------
+
+    async def _sample(self) -> None:
+        """Keep trials waiting, as long as there are any to propose."""
+        while not (self._state.over or self._replaced):
+            ahead = max(AHEAD, 2 * self._crew.size)
+            wanted = 0 if self._refused else self._state.proposals_wanted(ahead)
+            if not wanted:
+                self._proposing.clear()
+                await _wait(self._proposing, LOOK)
+                continue
+            first = len(self._state.trials)
+            known = self._state.observations() if self._spec.sampler.learns else []
+            try:
+                drawn = await asyncio.to_thread(self._draw, known, range(first, first + wanted))
+            except Exception as error:  # the sampler may be anyone's: whatever it raises is told
+                log.exception("the sampler failed")
+                self._apply(SamplerFailed(time=self._clock.now(), error=repr(error)))
+                return
+            self._apply(
+                Proposed(
+                    time=self._clock.now(),
+                    params=tuple(drawn),
+                    exhausted=len(drawn) < wanted,
+                    known=len(known),
+                )
+            )
+
+    def _draw(self, known: list[Observation], numbers: range) -> list[Params]:
+        """Ask the sampler for trials, on a thread of its own; fewer when it runs out."""
+        spec = self._spec
+        asked = (spec.sampler.propose(spec.space, known, n, spec.seed) for n in numbers)
+        return list(takewhile(lambda params: params is not None, asked))  # type: ignore[arg-type]  # mypy does not see that None ends it
+
+    async def _look(self) -> None:
+        """Look after time limits, leases, the epoch and the number of slots."""
+        verified = time.monotonic()
+        while not (self._state.over or self._replaced):
+            now = time.monotonic()
+            if now - verified > self._spec.lease / 3:
+                await self._verify()
+                verified = now
+            if not self._refused:
+                for event in self._state.due(self._clock.now()):
+                    self._apply(event)
+                for slot, incarnation in self._reception.silent(now, LEASE_MARGIN):
+                    self._slot_lost(slot, incarnation, "it was silent for longer than its lease")
+                await self._crew.fill(self._state)
+            await asyncio.sleep(LOOK)
+
+    async def _verify(self) -> None:
+        """Make sure that no other controller has the sweep, though nothing is committed."""
+        try:
+            await asyncio.to_thread(self._journal.verify)
+        except StaleEpochError as error:
+            await self._fall_silent(str(error))
+
+    def _slot_lost(self, slot: int, incarnation: int, cause: str) -> None:
+        """A slot is gone: its trials get another attempt."""
+        self._reception.forget(slot, incarnation)
+        self._crew.strike(slot, incarnation)
+        known = self._state.slots.get(slot)
+        if known is not None and known.incarnation == incarnation and not known.lost:
+            self._apply(
+                SlotLost(time=self._clock.now(), slot=slot, incarnation=incarnation, cause=cause)
+            )
+
+    def _post(self, slot: int, incarnation: int) -> Post:
+        """What a new slot is made with; its lease counts from now."""
+        threads = str(max(1, int(self._spec.resources.cpus)))
+        return Post(
+            sweep=self._spec.name,
+            folder=str(self._folder.path),
+            slot=slot,
+            incarnation=incarnation,
+            places=1,
+            environment={"OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads},
+        )
+
+    async def _finish(self) -> None:
+        """The sweep is over: write the result files, let the slots go."""
+        await self._committed()
+        try:
+            await asyncio.to_thread(export, self._folder)
+        except OSError as error:
+            log.warning("result files not written: %s", error)
+        until = time.monotonic() + GOODBYE
+        while self._crew.size and time.monotonic() < until:
+            await asyncio.sleep(LOOK)
+        self._crew.dismiss()
+        self._finished = True
+        await asyncio.sleep(LINGER)
+        ray.kill(ray.get_runtime_context().current_actor)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+class _Clock:
+    """The sweep's own time: it goes on from the journal's, and stands still while paused."""
+
+    def __init__(self, start: float) -> None:
+        self._start = start
+        self._from = time.monotonic()
+        self._paused = False
+
+    def now(self) -> float:
+        return self._start if self._paused else self._start + time.monotonic() - self._from
+
+    def pause(self) -> None:
+        self._start, self._paused = self.now(), True
+
+    def go_on(self) -> None:
+        if self._paused:
+            self._from, self._paused = time.monotonic(), False
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    """Wait for an event, but not for longer."""
+    try:
+        await asyncio.wait_for(event.wait(), seconds)
+    except TimeoutError:
+        return

@@ -1,0 +1,139 @@
+"""The slots of a sweep, as actors: made, watched, let go.
+
+One rule: a slot is given up only when it is surely gone. That its process has died is sure; that
+its node is said to be dead is not, since a process can outlive the news of its death: such a slot
+is left to its lease.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+import ray
+
+from raysweep.core.spec import SweepSpec
+from raysweep.core.state import SweepState
+from raysweep.runtime import cluster
+from raysweep.runtime.slot import NAMESPACE, Post, Slot, slot_name
+
+COUNT_AGAIN = 5.0  # seconds between looks at the size of the cluster
+SOON = 10.0  # a slot that dies within so many seconds is replaced ever more slowly
+SLOWEST = 30.0  # seconds, at most, before it is
+
+log = logging.getLogger(__name__)
+
+
+class Crew:
+    """The slots that stand; belongs to the controller's loop."""
+
+    def __init__(
+        self,
+        spec: SweepSpec,
+        post: Callable[[int, int], Post],
+        lost: Callable[[int, int, str], None],
+    ) -> None:
+        self._spec = spec
+        self._post = post
+        self._lost = lost
+        self._standing: dict[int, tuple[int, Any]] = {}  # number -> incarnation, actor
+        self._latest: dict[int, int] = {}  # the last incarnation of each number
+        self._quick_deaths: dict[int, int] = {}
+        self._not_before: dict[int, float] = {}
+        self._room = 0
+        self._counted = -COUNT_AGAIN
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def size(self) -> int:
+        """How many slots stand."""
+        return len(self._standing)
+
+    def rejoin(self, number: int, incarnation: int) -> None:
+        """Take up a slot that an earlier controller made."""
+        self._latest[number] = incarnation
+        name = slot_name(self._spec.name, number, incarnation)
+        try:
+            actor = ray.get_actor(name, namespace=NAMESPACE)
+        except ValueError:
+            loop = asyncio.get_running_loop()
+            loop.call_soon(self._lost, number, incarnation, "it died while no controller was there")
+            return
+        self._stand(number, incarnation, actor)
+
+    async def fill(self, state: SweepState) -> None:
+        """Make the slots that have something to run and for which the cluster has room."""
+        now = time.monotonic()
+        if now - self._counted >= COUNT_AGAIN:
+            self._room = await asyncio.to_thread(cluster.room, self._spec.resources.demand())
+            self._counted = now
+        wanted = state.slots_wanted()
+        for number in range(self._room if wanted is None else min(wanted, self._room)):
+            if number not in self._standing and now >= self._not_before.get(number, 0.0):
+                known = state.slots.get(number)
+                before = max(self._latest.get(number, 0), known.incarnation if known else 0)
+                await self._make(number, before + 1)
+
+    async def _make(self, number: int, incarnation: int) -> None:
+        post = self._post(number, incarnation)
+        actor = await asyncio.to_thread(_start, post, self._spec)
+        self._stand(number, incarnation, actor)
+
+    def _stand(self, number: int, incarnation: int, actor: Any) -> None:  # noqa: ANN401  (Ray's handle)
+        self._standing[number] = (incarnation, actor)
+        self._latest[number] = incarnation
+        task = asyncio.get_running_loop().create_task(self._watch(number, incarnation, actor))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _watch(self, number: int, incarnation: int, actor: Any) -> None:  # noqa: ANN401  (the same)
+        """Wait for a slot's end; say so if that end is sure."""
+        made = time.monotonic()
+        try:
+            await actor.stand.remote()
+            cause = "it closed"
+        except ray.exceptions.RayActorError as error:
+            cause = str(error).partition("\n")[0] or type(error).__name__
+            if "node" in str(error) and "died" in str(error) and "worker process" not in str(error):
+                log.warning("slot %d: its node is said to be dead; its lease decides", number)
+                return
+            log.warning("slot %d died: %s", number, error)
+        quick = time.monotonic() - made < SOON
+        deaths = self._quick_deaths.get(number, 0) + 1 if quick else 0
+        self._quick_deaths[number] = deaths
+        self._not_before[number] = time.monotonic() + min(SLOWEST, 0.1 * 2.0**deaths if quick else 0)
+        self._lost(number, incarnation, cause)
+
+    def strike(self, number: int, incarnation: int) -> None:
+        """This slot is given up: make sure that nothing is left of it."""
+        if self._standing.get(number, (0, None))[0] == incarnation:
+            _, actor = self._standing.pop(number)
+            ray.kill(actor)
+
+    def dismiss(self) -> None:
+        """End every slot, with the trials that it runs."""
+        for number, (incarnation, _) in list(self._standing.items()):
+            self.strike(number, incarnation)
+
+
+def _start(post: Post, spec: SweepSpec) -> Any:  # noqa: ANN401  (the same)
+    """Start a slot's actor; one that a controller made just before it died is taken up."""
+    resources = spec.resources
+    return (
+        ray.remote(Slot)
+        .options(
+            name=slot_name(post.sweep, post.slot, post.incarnation),
+            namespace=NAMESPACE,
+            lifetime="detached",
+            get_if_exists=True,
+            num_cpus=resources.cpus,
+            num_gpus=resources.gpus,
+            resources=dict(resources.custom),
+            max_restarts=0,
+            max_task_retries=0,
+        )
+        .remote(post)
+    )

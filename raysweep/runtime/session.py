@@ -1,0 +1,139 @@
+"""From a sweep to its result: check the cluster, start the controller, watch until it is over.
+
+One rule: everything that can be refused is refused before the sweep's folder exists.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import ray
+
+from raysweep.core.spec import SweepSpec
+from raysweep.errors import SpecError
+from raysweep.result import Result
+from raysweep.runtime import cluster
+from raysweep.runtime.client import Client, connect
+from raysweep.runtime.screen import ScreenKind, shown
+from raysweep.storage.folder import SweepFolder, new_sweep
+
+
+def run(
+    spec: SweepSpec,
+    create: Callable[[], SweepFolder],
+    *,
+    storage: str,
+    address: str | None = None,
+    screen: ScreenKind = "auto",
+    detach: bool = False,
+) -> Result:
+    """Run a new sweep to its end; with `detach`, only start it.
+
+    Args:
+        spec: what to run.
+        create: makes the sweep's folder; called once nothing is left that could be refused.
+        storage: where the folder will be.
+        address: of the Ray cluster; None: the environment's, or a Ray of its own.
+        screen: what is shown meanwhile.
+        detach: return as soon as the sweep runs; needs a cluster that outlives this process.
+
+    Raises:
+        UserError: as `raysweep.sweep.Sweep.run` says.
+        ControllerLostError: the cluster is gone.
+    """
+    new_sweep(storage, spec.name)
+    with _ray(address, detach=detach):
+        cluster.require(spec.resources.demand())
+        cluster.require_shared(Path(storage).expanduser().absolute() / spec.name)
+        folder = create()
+        client = Client.launch(folder)
+        if not detach:
+            _follow(client, folder, screen)
+    return Result(folder)
+
+
+def resume(
+    folder: SweepFolder,
+    *,
+    address: str | None = None,
+    screen: ScreenKind = "auto",
+    detach: bool = False,
+) -> Result:
+    """Take a sweep up that is not over: what ran restarts from its checkpoints.
+
+    Raises:
+        SpecError: the sweep is over.
+        SweepExistsError: it is running.
+        JournalDamagedError: its journal is damaged; the message says where and what to do.
+    """
+    result = Result(folder)
+    if result.state.over:
+        raise SpecError(
+            f"sweep {folder.name!r} is over ({result.phase}): see `raysweep show {folder.name}`"
+        )
+    with _ray(address, detach=detach):
+        cluster.require(result.state.spec.resources.demand())
+        cluster.require_shared(folder.path)
+        client = Client.launch(folder, resumed=True)
+        if not detach:
+            _follow(client, folder, screen)
+    return Result(folder)
+
+
+def watch(folder: SweepFolder, *, address: str | None, screen: ScreenKind = "auto") -> bool:
+    """Show a running sweep until it is over; False when none is running on the cluster.
+
+    Ctrl-C ends the watching, not the sweep.
+    """
+    with _ray(address or "auto", detach=True):
+        client = Client.attach(folder)
+        if client is None:
+            return False
+        with shown(screen) as watcher:
+            client.follow(watcher)
+    return True
+
+
+def cancel(folder: SweepFolder, *, address: str | None, reason: str) -> bool:
+    """End a running sweep; False when none is running on the cluster."""
+    with _ray(address or "auto", detach=True):
+        client = Client.attach(folder)
+        if client is not None:
+            client.cancel(reason)
+    return client is not None
+
+
+def _follow(client: Client, folder: SweepFolder, screen: ScreenKind) -> None:
+    """Watch the sweep to its end; Ctrl-C leaves it so that it can be taken up again."""
+    try:
+        with shown(screen) as watcher:
+            client.follow(watcher)
+    except KeyboardInterrupt:
+        client.suspend()
+        print(  # noqa: T201  (the line that the user needs next)
+            f"interrupted; nothing is lost. Take it up again with:\n"
+            f"  raysweep resume {folder.name} --storage {folder.path.parent}",
+            file=sys.stderr,
+        )
+        raise
+    client.release()
+
+
+@contextlib.contextmanager
+def _ray(address: str | None, *, detach: bool) -> Iterator[None]:
+    """A connection to Ray; one that is made here is closed again."""
+    connected = ray.is_initialized()
+    started = connect(address)
+    try:
+        if started and detach:
+            raise SpecError(
+                "detaching needs a cluster that goes on without this process: start one with"
+                " `ray start --head` and give --address auto"
+            )
+        yield
+    finally:
+        if not connected:
+            ray.shutdown()

@@ -1,0 +1,245 @@
+"""The clean process of a slot: it imports what the trials need, once, and forks one child a trial.
+
+One rule: it stays clean. It is no fork of a Ray process, touches no GPU, runs no thread and no
+trial. Where the user's imports start threads a fork is not safe; then every trial is a new
+interpreter that imports for itself, and the slot is told why.
+
+Started by `raysweep.runtime.process` with a socket to the slot as its standard of talk:
+
+    slot -> template   ["start", token], with the socket of the trial
+    template -> slot   ["ready", why trials are started afresh, or ""]
+                       ["broken", error, traceback]     the user's code cannot be imported
+                       ["started", token, process id]
+                       ["ended", token, wait status]
+
+When the slot is gone its end of the socket closes, and every trial is killed with its children.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import ctypes
+import os
+import pickle
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgpack
+
+from raysweep.core.plain import from_plain
+from raysweep.runtime.trial import TRACEBACK, Message, Order, TrainingFunction, run
+from raysweep.storage.folder import SweepFolder
+
+PACKET = 256 * 1024  # bytes; more than a metric report or a traceback ever needs
+PR_SET_PDEATHSIG = 1
+ALLOCATOR_THREADS = frozenset({"jemalloc_bg_thd"})  # pyarrow's; it looks after itself in a fork
+
+
+class SocketChannel:
+    """A trial's way to its slot: one packet a message."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+
+    def send(self, message: Message) -> None:
+        """Say something; when the slot is gone the process ends here."""
+        try:
+            self._connection.send(msgpack.packb(message))
+        except (BrokenPipeError, ConnectionError):
+            os._exit(1)
+
+    def receive(self, *, wait: bool) -> Message | None:
+        """What the slot has sent."""
+        try:
+            packet = self._connection.recv(PACKET, 0 if wait else socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return None
+        if not packet:
+            os._exit(1)
+        message: Message = msgpack.unpackb(packet)
+        return message
+
+
+@dataclass(frozen=True, slots=True)
+class _Child:
+    token: int
+    pid: int
+    watch: int  # a file descriptor that is readable once the process has ended
+
+
+class Template:
+    """The loop: start what the slot asks for, tell what has ended."""
+
+    def __init__(self, control: socket.socket, folder: SweepFolder) -> None:
+        self._control = control
+        self._folder = folder
+        self._function: TrainingFunction | None = None
+        self._afresh = ""  # why no fork is safe
+        self._selector = selectors.DefaultSelector()
+
+    def serve(self) -> None:
+        """Import the user's code, then serve until the slot is gone."""
+        try:
+            self._function, self._afresh = load(self._folder)
+        except BaseException as error:  # noqa: BLE001  (the user's code: whatever it raises is told)
+            line = traceback.format_exception_only(error)[-1].strip()
+            self._tell(["broken", line, traceback.format_exc()[-TRACEBACK:]])
+            return
+        self._tell(["ready", self._afresh])
+        self._selector.register(self._control, selectors.EVENT_READ)
+        while True:
+            for key, _ in self._selector.select():
+                if key.data is not None:
+                    self._bury(key.data)
+                elif not self._start_next():
+                    return
+
+    def kill_all(self) -> None:
+        """Kill every trial with its children."""
+        for key in list((self._selector.get_map() or {}).values()):
+            if key.data is not None:
+                kill_group(key.data.pid, signal.SIGKILL)
+
+    def _start_next(self) -> bool:
+        """Start the trial that the slot asks for; False when the slot is gone."""
+        packet, files, _, _ = socket.recv_fds(self._control, PACKET, 1)
+        if not packet:
+            return False
+        _, token = msgpack.unpackb(packet)
+        connection = socket.socket(fileno=files[0])
+        pid = self._spawn(connection) if self._afresh else self._fork(connection)
+        connection.close()
+        child = _Child(token, pid, os.pidfd_open(pid))
+        self._selector.register(child.watch, selectors.EVENT_READ, child)
+        self._tell(["started", token, pid])
+        return True
+
+    def _fork(self, connection: socket.socket) -> int:
+        template = os.getpid()
+        pid = os.fork()
+        if pid:
+            return pid
+        try:
+            self._control.close()
+            self._selector.close()
+            become_trial(template)
+            assert self._function is not None
+            run_and_leave(self._function, connection, self._folder)
+        finally:
+            os._exit(70)  # never back into the template's loop
+
+    def _spawn(self, connection: socket.socket) -> int:
+        number = str(connection.fileno())
+        command = [sys.executable, "-m", __name__, "trial", number, str(self._folder.path)]
+        process = subprocess.Popen(command, pass_fds=[connection.fileno()])  # noqa: S603  (our own)
+        process.returncode = 0  # it is waited for here, not by subprocess
+        return process.pid
+
+    def _bury(self, child: _Child) -> None:
+        """Kill what an ended trial left running, and tell how it ended."""
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        kill_group(child.pid, signal.SIGKILL)
+        _, status = os.waitpid(child.pid, 0)
+        self._selector.unregister(child.watch)
+        os.close(child.watch)
+        self._tell(["ended", child.token, status])
+
+    def _tell(self, message: Message) -> None:
+        with contextlib.suppress(BrokenPipeError, ConnectionError):  # the loop will see it
+            self._control.send(msgpack.packb(message))
+
+
+def load(folder: SweepFolder) -> tuple[TrainingFunction, str]:
+    """The training function, and why a process that has loaded it may not fork ("" if it may)."""
+    before = _threads()
+    function: TrainingFunction = pickle.loads(folder.code.read_bytes())  # noqa: S301  (the user's own code, from the sweep's own folder)
+    running = [thread.name for thread in threading.enumerate()[1:]]
+    if running:
+        return function, f"importing the training code started threads ({', '.join(running)})"
+    if _threads() > before:
+        return function, f"importing the training code started {_threads() - before} threads"
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        return function, "importing the training code initialised CUDA"
+    return function, ""
+
+
+def _threads() -> int:
+    """The threads of this process, less those known to survive a fork."""
+    tasks = Path("/proc/self/task").iterdir()
+    return sum((task / "comm").read_text().strip() not in ALLOCATOR_THREADS for task in tasks)
+
+
+def become_trial(template: int) -> None:
+    """Make this process the head of a group of its own that does not outlive the template."""
+    os.setsid()
+    die_with_parent(template)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def die_with_parent(parent: int) -> None:
+    """Be killed when the parent ends; at once if it has ended already."""
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def run_and_leave(
+    function: TrainingFunction, connection: socket.socket, folder: SweepFolder
+) -> None:
+    """Run the trial that the connection orders, in this process, and end the process."""
+    channel = SocketChannel(connection)
+    plain = channel.receive(wait=True)
+    order = from_plain(Order, plain)
+    _write_to(folder.log(order.id.trial))
+    run(function, order, channel)
+    atexit._run_exitfuncs()  # noqa: SLF001  (a forked process runs none by itself)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def _write_to(log: Path) -> None:
+    """Send this process's output, and its children's, to a file; to nowhere if it cannot be."""
+    try:
+        file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    except OSError:
+        file = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    os.close(file)
+
+
+def kill_group(leader: int, number: signal.Signals) -> None:
+    """Signal a process and all of its group."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(leader, number)
+
+
+def main(role: str, descriptor: str, path: str) -> None:
+    """What `python -m raysweep.runtime.template` does: be a template, or one trial afresh."""
+    folder = SweepFolder(Path(path))
+    connection = socket.socket(fileno=int(descriptor))
+    if role == "trial":
+        become_trial(os.getppid())
+        function, _ = load(folder)
+        run_and_leave(function, connection, folder)
+    template = Template(connection, folder)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the client's to act on
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # by way of kill_all
+    try:
+        template.serve()
+    finally:
+        template.kill_all()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

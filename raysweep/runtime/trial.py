@@ -1,0 +1,254 @@
+"""What a training function is handed, and how it is run.
+
+One rule: everything a trial says goes through its channel, in order; nothing in here knows
+whether the other end is in another process. What is said are short lists:
+
+    ["report", seconds since the attempt began, {metric: value}, whether it began from nothing]
+    ["saved", report, path, size, checksum]
+    ["end", ending, error, where, traceback, damaged checkpoint]
+
+and what a trial is told is one of
+
+    ["stop", reason]
+    ["heard", report]      only when the sweep asks for sync_decisions
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from raysweep.core import checks
+from raysweep.core.events import AttemptId, Ending, Params
+from raysweep.errors import CheckpointDamagedError, MetricError, Stopped
+from raysweep.storage import checkpoints
+from raysweep.storage.folder import SweepFolder
+
+Message = list[Any]
+TrainingFunction = Callable[["Trial"], object]
+
+TRACEBACK = 16_000  # characters kept of a traceback, its end first: a message must fit a packet
+RETRY = 1.0  # seconds between tries to save to a storage that takes no writes
+
+
+class Channel(Protocol):
+    """The way between a trial and its slot."""
+
+    def send(self, message: Message) -> None:
+        """Say something; waits while the slot has too much that is not acknowledged."""
+
+    def receive(self, *, wait: bool) -> Message | None:
+        """What the trial is told next; None when it is told nothing and need not wait."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """All that an attempt needs to run."""
+
+    id: AttemptId
+    params: Params
+    seed: int
+    folder: str  # of the sweep
+    checkpoint: str = ""  # relative to the folder; what it is restored from
+    sync: bool = False
+
+
+class Trial:
+    """One trial, as its training function sees it.
+
+    Attributes:
+        params: the values that were drawn for it, by name.
+        number: 0, 1, 2, ... in the order of proposal.
+        attempt: 1 for the first try, more after a failure or a lost machine.
+        seed: derived from the sweep's seed and the number, from 0 to 2**32 - 1. Python's, numpy's
+            and torch's generators are seeded with it before the function is called.
+    """
+
+    def __init__(self, order: Order, channel: Channel) -> None:
+        self.params = dict(order.params)
+        self.number, self.attempt = order.id
+        self.seed = order.seed
+        self._order = order
+        self._channel = channel
+        self._folder = SweepFolder(Path(order.folder))
+        self._began = time.monotonic()
+        self._reports = 0
+        self._restored: Any = None
+        self._asked = False  # whether the function took its checkpoint
+        self._stop: str | None = None
+
+    @cached_property
+    def shared(self) -> dict[str, Any]:
+        """The sweep's shared data, mapped from one file for all trials of a node; read-only."""
+        if not self._folder.shared.exists():
+            return {}
+        shared: dict[str, Any] = checkpoints.load(self._folder.shared, verify=False)
+        return shared
+
+    def checkpoint(self) -> Any:  # noqa: ANN401  (the tree that the user's own code saved)
+        """The state to continue from: what an earlier attempt saved last, or None.
+
+        A function that saves checkpoints asks for this once, before its first report. One that
+        does not starts over when its machine is lost, and its curve begins anew.
+        """
+        self._asked = True
+        return self._restored
+
+    def report(
+        self, metrics: Mapping[str, float] | None = None, /, *, checkpoint: object = None, **named: float
+    ) -> None:
+        """Report metrics, and hand over a checkpoint with them.
+
+        Args:
+            metrics: metrics whose names are no Python names.
+            checkpoint: nested dicts, lists and tuples of tensors, arrays, numbers, strings and
+                bytes; durable when this returns.
+            named: the metrics: numbers, numpy scalars or tensors of one element.
+
+        Raises:
+            MetricError: a metric is no number, or there is none.
+            UnstorableError: the checkpoint holds what no checkpoint can.
+            Stopped: the trial is to end. Let it pass.
+        """
+        values = {name: _number(name, value) for name, value in {**(metrics or {}), **named}.items()}
+        if not values:
+            raise MetricError("report() needs at least one metric: trial.report(accuracy=0.9)")
+        self._reports += 1
+        fresh = self._reports == 1 and self._restored is not None and not self._asked
+        self._channel.send(["report", time.monotonic() - self._began, values, fresh])
+        self._obey(wait=self._order.sync)
+        if checkpoint is not None:
+            self._save(checkpoint, values)
+            self._obey(wait=False)
+
+    def restore(self) -> None:
+        """Load the checkpoint that the attempt starts from.
+
+        Raises:
+            CheckpointDamagedError: it is damaged or gone.
+        """
+        if not self._order.checkpoint:
+            return
+        path = self._folder.path / self._order.checkpoint
+        try:
+            self._restored = checkpoints.load(path, mmap=False)
+        except FileNotFoundError:
+            raise CheckpointDamagedError(f"{path} is gone") from None
+
+    @property
+    def told_to_stop(self) -> bool:
+        """Whether a stop has reached the trial."""
+        return self._stop is not None
+
+    def _obey(self, *, wait: bool) -> None:
+        """Raise Stopped when the trial has been told to; with `wait`, hear the answer first."""
+        while (message := self._channel.receive(wait=wait)) is not None:
+            if message[0] == "stop":
+                self._stop = str(message[1])
+            elif message[1] >= self._reports:
+                wait = False
+        if self._stop is not None:
+            raise Stopped(self._stop)
+
+    def _save(self, tree: object, metrics: Mapping[str, float]) -> None:
+        path = self._folder.checkpoint(self.number, self.attempt, self._reports)
+        about = {
+            "sweep": self._folder.name,
+            "trial": self.number,
+            "attempt": self.attempt,
+            "report": self._reports,
+            "metrics": {name: value for name, value in metrics.items() if np.isfinite(value)},
+        }
+        saved = self._saved(path, tree, about)
+        relative = str(path.relative_to(self._folder.path))
+        self._channel.send(["saved", self._reports, relative, saved.size, saved.checksum])
+
+    def _saved(self, path: Path, tree: object, about: dict[str, Any]) -> checkpoints.Saved:
+        """Save, and wait for a storage that is full or away: a checkpoint is never skipped."""
+        while True:
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                return checkpoints.save(path, tree, about)
+            except OSError as error:
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE):
+                    raise
+                print(f"raysweep: waiting to save {path}: {error}", file=sys.stderr)  # noqa: T201  (the trial's log)
+                self._obey(wait=False)
+                time.sleep(RETRY)
+
+
+def run(function: TrainingFunction, order: Order, channel: Channel) -> None:
+    """Run an attempt to its end and say how it ended."""
+    trial = Trial(order, channel)
+    try:
+        trial.restore()
+    except CheckpointDamagedError as error:
+        channel.send(["end", Ending.LOST.value, str(error), "", "", order.checkpoint])
+        return
+    _seed(order.seed)
+    channel.send(["end", *_ending(function, trial), ""])
+
+
+def _ending(function: TrainingFunction, trial: Trial) -> tuple[str, str, str, str]:
+    """Call the training function; the ending, the error, where it was raised, the traceback."""
+    try:
+        function(trial)
+    except Stopped:
+        ending = Ending.OBEYED if trial.told_to_stop else Ending.RETURNED
+        return ending.value, "", "", ""
+    except SystemExit as leaving:
+        if not leaving.code:
+            return Ending.RETURNED.value, "", "", ""
+        return _raised(leaving)
+    except BaseException as error:  # noqa: BLE001  (the user's code: whatever it raises is kept)
+        return _raised(error)
+    return Ending.RETURNED.value, "", "", ""
+
+
+def _raised(error: BaseException) -> tuple[str, str, str, str]:
+    story = "".join(traceback.format_exception(error))
+    line = traceback.format_exception_only(error)[-1].strip().partition("\n")[0]
+    return Ending.RAISED.value, line[:500], _where(error), story[-TRACEBACK:]
+
+
+def _where(error: BaseException) -> str:
+    """`train.py:12 in train`: the innermost place of the error."""
+    frames = traceback.extract_tb(error.__traceback__)
+    if not frames:
+        return ""
+    return f"{os.path.basename(frames[-1].filename)}:{frames[-1].lineno} in {frames[-1].name}"  # noqa: PTH119  (a code object's file name need not be a path)
+
+
+def _number(name: str, value: Any) -> float:  # noqa: ANN401  (whatever the user reports)
+    """A metric as a float: a number, or what holds exactly one."""
+    if isinstance(value, int | float):
+        return float(value)
+    try:
+        item = value.item()
+    except (AttributeError, ValueError, RuntimeError):
+        item = None
+    if isinstance(item, int | float):
+        return float(item)
+    raise MetricError(
+        f"metric {name!r} must be a number, but got {checks.described(value)};"
+        f" report a float, or leave it out"
+    )
+
+
+def _seed(seed: int) -> None:
+    """Seed what a forked process would otherwise share with every other trial."""
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002  (the generator that the user's libraries draw from)
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(seed)

@@ -1,0 +1,197 @@
+"""A sweep's folder: where each of its files lies.
+
+One rule: the folder holds all that a sweep is, so that another machine can take it up: what was
+asked for, the code, the shared data, the journal, the checkpoints, and the results derived from
+them. `spec.json` is written last: a folder without it is no sweep.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from raysweep.core import checks
+from raysweep.core.spec import SweepSpec
+from raysweep.errors import (
+    SpecError,
+    StorageUnusableError,
+    SweepExistsError,
+    SweepNotFoundError,
+)
+from raysweep.storage.atomic import create_exclusive, write_bytes
+
+DEFAULT_STORAGE = "~/raysweep"
+
+
+@dataclass(frozen=True)
+class SweepFolder:
+    """The paths of one sweep."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The sweep's name, unique in its storage."""
+        return self.path.name
+
+    @property
+    def spec_file(self) -> Path:
+        """The spec with the versions and the state of the user's code that it was made with."""
+        return self.path / "spec.json"
+
+    @property
+    def code(self) -> Path:
+        """The training function, pickled by value."""
+        return self.path / "code" / "trial.pkl"
+
+    @property
+    def diff(self) -> Path:
+        """The uncommitted changes of the user's code, as `git diff` shows them."""
+        return self.path / "code" / "uncommitted.diff"
+
+    @property
+    def shared(self) -> Path:
+        """The data that all trials read, one Arrow file."""
+        return self.path / "shared.arrow"
+
+    @property
+    def journal(self) -> Path:
+        """The folder of the journal's segments."""
+        return self.path / "journal"
+
+    def checkpoint(self, trial: int, attempt: int, report: int) -> Path:
+        """Where the checkpoint handed to a report goes."""
+        return self.path / "checkpoints" / f"trial-{trial:05d}" / f"{attempt}-{report:06d}.arrow"
+
+    def log(self, trial: int) -> Path:
+        """What a trial wrote to stdout and stderr."""
+        return self.path / "logs" / f"trial-{trial:05d}.log"
+
+    def exists(self) -> bool:
+        """Whether this is a sweep."""
+        return self.spec_file.is_file()
+
+    def create(
+        self, spec: SweepSpec, *, origin: Mapping[str, Any], code: bytes, diff: str
+    ) -> None:
+        """Make the folder of a new sweep; the shared data, if any, is in place already.
+
+        Args:
+            spec: what was asked for.
+            origin: versions and the state of the user's code, for `spec.json`.
+            code: the pickled training function.
+            diff: the uncommitted changes.
+
+        Raises:
+            SweepExistsError: the name is taken.
+            StorageUnusableError: the storage cannot be written.
+        """
+        try:
+            for folder in (self.code.parent, self.path / "checkpoints", self.path / "logs"):
+                folder.mkdir(parents=True, exist_ok=True)
+            write_bytes(self.code, code)
+            write_bytes(self.diff, diff.encode())
+            document = json.dumps({"spec": spec.to_dict(), **origin}, indent=2)
+            created = create_exclusive(self.spec_file, document.encode())
+        except OSError as error:
+            raise _unusable(self.path, error) from error
+        if not created:
+            raise _taken(self)
+
+    def read_spec(self) -> SweepSpec:
+        """The spec as it was when the sweep was made."""
+        return SweepSpec.from_dict(self.read_document()["spec"])
+
+    def read_document(self) -> dict[str, Any]:
+        """All of `spec.json`: the spec, the versions, the state of the user's code.
+
+        Raises:
+            SweepNotFoundError: there is no such sweep.
+        """
+        try:
+            document: dict[str, Any] = json.loads(self.spec_file.read_bytes())
+        except FileNotFoundError:
+            raise _missing(self) from None
+        return document
+
+
+def storage_path(storage: str | os.PathLike[str]) -> Path:
+    """The folder that a storage's name stands for.
+
+    Raises:
+        SpecError: it is not a folder of a file system.
+    """
+    text = checks.text("storage", os.fspath(storage))
+    scheme, found, rest = text.partition("://")
+    if found and scheme != "file":
+        raise SpecError(
+            f"storage must be a folder that every node reaches, but got {text!r};"
+            f" buckets ({scheme}://) are not supported yet: mount it, or choose a folder"
+        )
+    return Path(rest if found else text).expanduser().absolute()
+
+
+def new_sweep(storage: str | os.PathLike[str], name: str) -> SweepFolder:
+    """The folder for a sweep that is to be made; proves that the storage takes writes.
+
+    Raises:
+        SweepExistsError: the name is taken.
+        StorageUnusableError: the storage cannot be written.
+    """
+    folder = SweepFolder(storage_path(storage) / name)
+    if folder.exists():
+        raise _taken(folder)
+    probe = folder.path.parent / f".probe-{secrets.token_hex(4)}"
+    try:
+        folder.path.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(probe, b"raysweep was here")
+        probe.unlink()
+    except OSError as error:
+        raise _unusable(folder.path.parent, error) from error
+    return folder
+
+
+def find_sweep(storage: str | os.PathLike[str], name: str) -> SweepFolder:
+    """The folder of a sweep that is there.
+
+    Raises:
+        SweepNotFoundError: there is none of this name; the message suggests the nearest.
+    """
+    folder = SweepFolder(storage_path(storage) / name)
+    if not folder.exists():
+        raise _missing(folder)
+    return folder
+
+
+def sweeps(storage: str | os.PathLike[str]) -> Iterator[SweepFolder]:
+    """Every sweep in a storage, by name."""
+    root = storage_path(storage)
+    children = sorted(root.iterdir()) if root.is_dir() else []
+    yield from (folder for child in children if (folder := SweepFolder(child)).exists())
+
+
+def _taken(folder: SweepFolder) -> SweepExistsError:
+    return SweepExistsError(
+        f"a sweep named {folder.name!r} is already in {folder.path.parent}; take it up with"
+        f" `raysweep resume {folder.name}`, or choose another name"
+    )
+
+
+def _missing(folder: SweepFolder) -> SweepNotFoundError:
+    near = checks.did_you_mean(folder.name, [other.name for other in sweeps(folder.path.parent)])
+    return SweepNotFoundError(
+        f"no sweep named {folder.name!r} in {folder.path.parent}{near}"
+        f" (`raysweep list` shows them; --storage names another place)"
+    )
+
+
+def _unusable(path: Path, error: OSError) -> StorageUnusableError:
+    return StorageUnusableError(
+        f"storage {path} cannot be written: {error.strerror or error}; choose a folder that you"
+        f" may write with storage=... or --storage"
+    )

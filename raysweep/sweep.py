@@ -1,0 +1,151 @@
+"""`Sweep`: what a user writes, and what runs it."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+from raysweep.core import checks
+from raysweep.core.policies import NoPolicy, Policy
+from raysweep.core.samplers import Random, Sampler
+from raysweep.core.space import Expression, Space
+from raysweep.core.spec import Limits, Objective, Resources, SweepSpec
+from raysweep.errors import SpecError
+from raysweep.result import Result
+from raysweep.runtime import code
+from raysweep.runtime.screen import ScreenKind
+from raysweep.storage.folder import DEFAULT_STORAGE, SweepFolder, new_sweep
+
+class Sweep:
+    """A hyperparameter sweep over a training function.
+
+    Args:
+        train: called with a `Trial`; reports metrics and checkpoints through it.
+        space: parameter name -> expression, such as `rs.loguniform(1e-4, 1e-1)`.
+        objective: `rs.maximize("accuracy")` or `rs.minimize("loss")`.
+        sampler: proposes the values; `rs.Random()` unless given.
+        policy: ends hopeless trials early; none unless given.
+        limits: how many trials, how many at once, for how long.
+        resources: what one trial needs.
+        shared: large data for all trials: a tree of arrays and tensors, stored once, mapped by
+            every trial as `trial.shared`.
+        name: unique in its storage; made from the function's name and the time unless given.
+        storage: a folder that every node of the cluster reaches.
+        max_attempts: tries at a trial whose code raises or whose process is killed. A lost machine
+            does not count.
+        isolation: `process`, a process for each trial, or `none` for light functions that may
+            share the slot's.
+        sync_decisions: whether `trial.report` waits for the policy's answer.
+        grace: seconds that a trial has to end after a stop, before it is killed.
+        lease: seconds that trials go on without hearing from a controller.
+
+    Raises:
+        SpecError: something of this cannot be run; the message says what and what to do.
+    """
+
+    def __init__(
+        self,
+        train: Callable[[Any], object],
+        *,
+        space: Mapping[str, Expression] | Space,
+        objective: Objective,
+        sampler: Sampler | None = None,
+        policy: Policy | None = None,
+        limits: Limits | None = None,
+        resources: Resources | None = None,
+        shared: Mapping[str, Any] | None = None,
+        name: str | None = None,
+        storage: str = DEFAULT_STORAGE,
+        max_attempts: int = 1,
+        isolation: Literal["process", "none"] = "process",
+        sync_decisions: bool = False,
+        grace: float = 10.0,
+        lease: float = 300.0,
+    ) -> None:
+        code.check(train)
+        sampler = Random() if sampler is None else sampler
+        seed = getattr(sampler, "seed", None)
+        self.train = train
+        self.shared = None if shared is None else checks.mapping("shared", shared)
+        self.storage = storage
+        self.spec = SweepSpec(
+            name=_generated(train) if name is None else name,
+            space=space if isinstance(space, Space) else Space(checks.mapping("space", space)),
+            objective=objective,
+            sampler=sampler,
+            seed=secrets.randbits(32) if seed is None else seed,
+            policy=NoPolicy() if policy is None else policy,
+            limits=Limits() if limits is None else limits,
+            resources=Resources() if resources is None else resources,
+            max_attempts=max_attempts,
+            isolation=isolation,
+            sync_decisions=sync_decisions,
+            grace=grace,
+            lease=lease,
+        )
+
+    def run(self, *, address: str | None = None, screen: ScreenKind = "auto") -> Result:
+        """Run the sweep to its end.
+
+        Args:
+            address: of a Ray cluster (`auto`, `host:port`); None takes the Ray that this process
+                is connected to, that RAY_ADDRESS names, or starts one on this machine.
+            screen: what is shown meanwhile: a `live` table, `lines`, `none`, or, `auto`, a table
+                on a terminal and lines elsewhere.
+
+        Raises:
+            SweepExistsError: the name is taken in this storage.
+            StorageUnusableError: the storage cannot be written, or not from every node.
+            ResourcesError: no node can ever offer what a trial asks for.
+            UnstorableError: the shared data hold what no file can.
+            ControllerLostError: the cluster is gone; `raysweep resume` takes the sweep up.
+        """
+        from raysweep.runtime.session import run  # noqa: PLC0415  (ray is imported by who runs)
+
+        return run(self.spec, self.create, storage=self.storage, address=address, screen=screen)
+
+    def create(self) -> SweepFolder:
+        """Make the sweep's folder: spec, code and shared data; nothing runs yet."""
+        from raysweep.storage import checkpoints  # noqa: PLC0415  (pyarrow, only with shared data)
+
+        data = code.pickled(self.train)
+        document, diff = code.origin(self.train)
+        folder = new_sweep(self.storage, self.spec.name)
+        folder.path.mkdir(parents=True, exist_ok=True)
+        if self.shared is not None:
+            checkpoints.save(folder.shared, dict(self.shared))
+        folder.create(self.spec, origin=document, code=data, diff=diff)
+        return folder
+
+    def preview(self, count: int = 5) -> list[dict[str, Any]]:
+        """The parameters of the first trials, as a sampler that learns nothing yet proposes them."""
+        spec = self.spec
+        bound = count if spec.total_trials is None else min(count, spec.total_trials)
+        asked = (spec.sampler.propose(spec.space, [], number, spec.seed) for number in range(bound))
+        return [params for params in asked if params is not None]
+
+
+def _generated(train: object) -> str:
+    """A name that tells which function and when, and that no other sweep has."""
+    function = getattr(train, "__name__", type(train).__name__).strip("_<>") or "sweep"
+    moment = time.strftime("%Y%m%d-%H%M%S")
+    return f"{function}-{moment}-{secrets.token_hex(2)}"
+
+
+def found_in(module: Any) -> Sweep:  # noqa: ANN401  (a module)
+    """The one sweep that a module defines at its top level.
+
+    Raises:
+        SpecError: there is none, or more than one.
+    """
+    found = {name: value for name, value in vars(module).items() if isinstance(value, Sweep)}
+    if len(set(map(id, found.values()))) == 1:
+        return next(iter(found.values()))
+    if not found:
+        raise SpecError(
+            f"{module.__file__} defines no sweep; write `sweep = rs.Sweep(train, ...)` at its top"
+            f" level (not only under `if __name__ == '__main__'`)"
+        )
+    raise SpecError(f"{module.__file__} defines {len(found)} sweeps ({', '.join(found)}); keep one")

@@ -1,0 +1,311 @@
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import qmc
+
+from raysweep.core.samplers import SAMPLERS, Grid, Observation, Random, Sampler, Sobol, trial_seed
+from raysweep.core.samplers.sampler import point_generator
+from raysweep.core.samplers.sobol import MOST_DIMENSIONS
+from raysweep.core.space import (
+    Expression,
+    Space,
+    Value,
+    choice,
+    lognormal,
+    loguniform,
+    normal,
+    qlognormal,
+    qloguniform,
+    qnormal,
+    quniform,
+    randint,
+    uniform,
+)
+from raysweep.errors import SpecError
+
+GOLDEN = Path(__file__).parent.parent / "golden"
+
+COUNTABLE = Space(
+    {
+        "batch": qloguniform(8, 64, 8),
+        "model": choice(
+            ["linear", {"type": "tower", "depth": randint(3), "skip": choice([True, 1])}]
+        ),
+        "drop": quniform(0, 0.3, 0.1),
+    }
+)
+CONTINUOUS = Space(
+    {
+        "lr": loguniform(1e-5, 1e-1),
+        "momentum": uniform(0.5, 0.99),
+        "noise": normal(0, 2),
+        "scale": lognormal(0, 1),
+        "shift": qnormal(0, 3, 0.5),
+        "patience": qlognormal(1, 1, 1),
+        "head": choice([None, {"rate": uniform(0, 1)}, [1, 2]]),
+    }
+)
+
+SAMPLED = [
+    pytest.param(Grid(), COUNTABLE, id="grid"),
+    pytest.param(Random(), COUNTABLE, id="random-countable"),
+    pytest.param(Random(), CONTINUOUS, id="random-continuous"),
+    pytest.param(Sobol(), COUNTABLE, id="sobol-countable"),
+    pytest.param(Sobol(), CONTINUOUS, id="sobol-continuous"),
+]
+every_sampler = pytest.mark.parametrize(("sampler", "space"), SAMPLED)
+drawing_samplers = pytest.mark.parametrize("sampler", [Random(), Sobol()], ids=["random", "sobol"])
+
+
+def _trials(sampler: Sampler, space: Space, numbers: range, seed: int = 7) -> list[Any]:
+    return [sampler.propose(space, (), trial, seed) for trial in numbers]
+
+
+# What every sampler promises.
+
+
+@every_sampler
+def test_the_order_of_asking_changes_nothing(sampler: Sampler, space: Space) -> None:
+    """Asked backwards, a sampler proposes the same trials."""
+    forwards = _trials(sampler, space, range(20))
+    assert forwards == _trials(sampler, space, range(19, -1, -1))[::-1]
+
+
+@every_sampler
+def test_one_asker_or_eight_get_the_same_trials(sampler: Sampler, space: Space) -> None:
+    """Eight threads that ask at the same time get what one gets."""
+    alone = _trials(sampler, space, range(64))
+    with ThreadPoolExecutor(8) as askers:
+        together = askers.map(lambda trial: sampler.propose(space, (), trial, 7), range(64))
+    assert alone == list(together)
+
+
+@every_sampler
+def test_an_equal_sampler_proposes_the_same(sampler: Sampler, space: Space) -> None:
+    """A sampler and a space made anew, as after a restart, go on as before."""
+    again = Space.from_dict(json.loads(json.dumps(space.to_dict())))
+    assert _trials(sampler, space, range(8)) == _trials(type(sampler)(), again, range(8))
+
+
+@every_sampler
+def test_what_is_known_changes_nothing_for_those_that_do_not_learn(
+    sampler: Sampler, space: Space
+) -> None:
+    """Results are none of a sampler's business unless it learns."""
+    params = sampler.propose(space, (), 0, 7)
+    assert params is not None
+    known = [Observation(trial=0, params=params, value=0.5)]
+    assert not sampler.learns
+    assert sampler.propose(space, (), 1, 7) == sampler.propose(space, known, 1, 7)
+
+
+@every_sampler
+def test_proposals_lie_in_the_space(sampler: Sampler, space: Space) -> None:
+    """Every proposal has a point in the unit cube."""
+    for params in _trials(sampler, space, range(50)):
+        assert np.nanmin(space.to_unit(params)) > 0
+
+
+@every_sampler
+def test_proposals_are_json(sampler: Sampler, space: Space) -> None:
+    """A proposal comes back from JSON as it was, types included."""
+    for params in _trials(sampler, space, range(50)):
+        assert repr(params) == repr(json.loads(json.dumps(params)))
+
+
+@every_sampler
+def test_a_proposal_is_the_callers_own(sampler: Sampler, space: Space) -> None:
+    """Changing a proposal changes no later one."""
+    before = _trials(sampler, space, range(20))
+    for params in _trials(sampler, space, range(20)):
+        for value in params.values():
+            if isinstance(value, dict | list):
+                value.clear()
+    assert before == _trials(sampler, space, range(20))
+
+
+@every_sampler
+def test_a_negative_trial_number_is_refused(sampler: Sampler, space: Space) -> None:
+    """Trials are numbered from 0."""
+    with pytest.raises(SpecError, match="trial must be at least 0, but got -1"):
+        sampler.propose(space, (), -1, 7)
+
+
+@pytest.mark.parametrize("kind", SAMPLERS)
+def test_the_first_trials_are_the_recorded_ones(kind: str) -> None:
+    """No change to a sampler or an expression may change what a seed stands for."""
+    recorded = json.loads((GOLDEN / f"samplers_{kind}.json").read_text())
+    space = Space.from_dict(recorded["space"])
+    proposed = _trials(SAMPLERS[kind](), space, range(len(recorded["trials"])), recorded["seed"])
+    assert _rounded(recorded["trials"]) == _rounded(proposed)
+
+
+def _rounded(value: object) -> object:
+    """Floats to twelve digits: the last ones of exp() and log() are the platform's."""
+    return json.loads(json.dumps(value), parse_float=lambda text: f"{float(text):.12g}")
+
+
+# Those that draw.
+
+
+@drawing_samplers
+def test_different_seeds_propose_different_trials(sampler: Sampler) -> None:
+    """Another seed is another sweep."""
+    one, two = (_trials(sampler, CONTINUOUS, range(8), seed) for seed in (1, 2))
+    assert all(left != right for left, right in zip(one, two, strict=True))
+
+
+@drawing_samplers
+def test_no_two_trials_of_a_continuous_space_are_alike(sampler: Sampler) -> None:
+    """Trials of one seed differ, across a block's end too."""
+    trials = _trials(sampler, CONTINUOUS, range(300))
+    expected = 300
+    assert expected == len({json.dumps(params) for params in trials})
+
+
+@drawing_samplers
+def test_drawing_has_no_end(sampler: Sampler) -> None:
+    """A late trial is proposed at once, and the number of proposals has no bound."""
+    assert sampler.size(CONTINUOUS) is None
+    assert sampler.propose(CONTINUOUS, (), 1_000_000, 7) is not None
+
+
+@drawing_samplers
+def test_draws_fill_the_interval_evenly(sampler: Sampler) -> None:
+    """A thousand trials reach every tenth of a parameter's range about equally often."""
+    space = Space({"x": uniform(0, 10), "y": uniform(0, 1)})
+    drawn = [params["x"] for params in _trials(sampler, space, range(1000))]
+    counts = np.histogram(drawn, 10, (0, 10))[0].tolist()
+    assert counts == pytest.approx([100] * 10, abs=40)
+
+
+@pytest.mark.parametrize("kind", ["random", "sobol"])
+@pytest.mark.parametrize("seed", [-1, 1.5, True, "7"])
+def test_a_wrong_seed_is_refused(kind: str, seed: object) -> None:
+    """A seed is a whole number of at least 0."""
+    make: Any = SAMPLERS[kind]
+    with pytest.raises(SpecError, match="seed must be"):
+        make(seed=seed)
+
+
+@drawing_samplers
+def test_every_space_of_usual_size_can_be_drawn_from(sampler: Sampler) -> None:
+    """Continuous, countable and conditional parameters pass the check."""
+    sampler.check(CONTINUOUS)
+    sampler.check(COUNTABLE)
+
+
+# Sobol.
+
+
+def test_sobol_points_hit_every_cell_once() -> None:
+    """The first 256 points have one in each 256th of every dimension."""
+    space = Space({name: uniform(0, 1) for name in "abcdef"})
+    trials = _trials(Sobol(), space, range(256))
+    for name in space.parameters:
+        cells = sorted(int(params[name] * 256) for params in trials)
+        assert list(range(256)) == cells
+
+
+def test_sobol_blocks_are_one_sequence() -> None:
+    """Points on both sides of a block's end are the sequence's own."""
+    whole = qmc.Sobol(2, rng=point_generator(7, 0)).random(1024)
+    space = Space({"a": uniform(0, 1), "b": uniform(0, 1)})
+    drawn = [list(params.values()) for params in _trials(Sobol(), space, range(1024))]
+    assert np.allclose(whole, drawn, atol=2**-30)
+
+
+def test_sobol_refuses_more_dimensions_than_it_has_numbers_for() -> None:
+    """A space that is too wide is refused before anything starts, with the way out."""
+    space = Space({f"x{i}": randint(2) for i in range(MOST_DIMENSIONS + 1)})
+    with pytest.raises(SpecError, match=r"at most 21201 dimensions.*has 21202; use random"):
+        Sobol().check(space)
+
+
+def test_the_limit_on_dimensions_is_that_of_the_direction_numbers() -> None:
+    """What the check lets through can be drawn."""
+    assert qmc.Sobol.MAXDIM == MOST_DIMENSIONS
+
+
+# Grid.
+
+
+def test_a_grid_goes_through_every_combination_with_the_last_parameter_fastest() -> None:
+    """The order is that of nested loops, conditional parameters included."""
+    model = choice(["linear", {"depth": randint(2), "act": choice(["relu", "tanh"])}])
+    space = Space({"model": model, "width": choice([16, 32])})
+    models = ["linear", *({"depth": d, "act": a} for d in (0, 1) for a in ("relu", "tanh"))]
+    expected = [{"model": m, "width": w} for m in models for w in (16, 32)]
+    assert expected == _trials(Grid(), space, range(10))
+
+
+def test_a_grid_ends_after_its_size() -> None:
+    """The first trial past the last combination is None, and so are all after it."""
+    size = Grid().size(COUNTABLE)
+    assert size == 8 * 7 * 4
+    assert Grid().propose(COUNTABLE, (), size - 1, 7) is not None
+    expected = [None, None]
+    assert expected == _trials(Grid(), COUNTABLE, range(size, size + 2))
+
+
+def test_a_grid_too_large_to_list_is_still_numbered() -> None:
+    """Combinations are computed from their number, never listed."""
+    space = Space({f"x{i}": randint(1000) for i in range(20)})
+    params = Grid().propose(space, (), 10**60 - 1, 7)
+    assert params == {f"x{i}": 999 for i in range(20)}
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        uniform(0, 1),
+        loguniform(1, 2),
+        normal(0, 1),
+        lognormal(0, 1),
+        qnormal(0, 1, 1),
+        qlognormal(0, 1, 1),
+    ],
+    ids=lambda expression: expression.kind,
+)
+def test_a_grid_refuses_what_cannot_be_counted_by_name(expression: Expression) -> None:
+    """The error names the parameter inside its option, and what to use instead."""
+    space = Space({"model": choice(["linear", {"lr": expression}])})
+    with pytest.raises(SpecError, match=rf"a {expression.kind} for 'model\[1\].lr'; use choice"):
+        Grid().check(space)
+
+
+# Seeds and observations.
+
+
+def test_trial_seeds_are_the_recorded_ones() -> None:
+    """A trial's seed is what it was in every earlier version."""
+    expected = [75971499, 3983357107, 2032283795, 3770105153]
+    assert expected == [trial_seed(7, trial) for trial in range(4)]
+
+
+def test_a_trial_seed_says_nothing_about_the_trials_point() -> None:
+    """The seed and the point of a trial come from different streams."""
+    seeded = np.random.default_rng(trial_seed(7, 3)).random()
+    assert seeded != point_generator(7, 3).random()
+
+
+def test_trial_seeds_fit_what_numpy_takes() -> None:
+    """A trial's seed is a whole number below 2**32."""
+    seeds = [trial_seed(2**70, trial) for trial in range(200)]
+    expected = 200
+    assert expected == len(set(seeds))
+    assert all(0 <= seed < 2**32 for seed in seeds)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), True])
+def test_an_observation_holds_only_finite_values(value: float) -> None:
+    """What is not a finite number is no value to learn from."""
+    params: dict[str, Value] = {"x": 1}
+    with pytest.raises(SpecError, match="value must be"):
+        Observation(trial=0, params=params, value=value)
