@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from rich import box
 from rich.console import Console
 from rich.table import Table
-from sklearn.datasets import load_digits  # type: ignore[import-untyped]  # it ships no types
-from sklearn.model_selection import train_test_split  # type: ignore[import-untyped]  # the same
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 
 import raysweep as rs
@@ -70,10 +70,8 @@ def train(trial: rs.Trial) -> None:
     """Train one network with the trial's values: the function that raysweep runs, once a trial."""
     torch.set_num_threads(1)  # a trial has one CPU: see `resources` below
     torch.manual_seed(trial.seed)
-    images = torch.tensor(trial.shared["train_images"])
-    labels = torch.tensor(trial.shared["train_labels"])
-    unseen_images = torch.tensor(trial.shared["validation_images"])
-    unseen_labels = torch.tensor(trial.shared["validation_labels"])
+    images, labels = map(torch.tensor, trial.shared["train"])
+    new_images, new_labels = map(torch.tensor, trial.shared["validation"])
 
     network = build(trial.params["width"], trial.params["dropout"])
     optimizer = torch.optim.AdamW(
@@ -89,7 +87,7 @@ def train(trial: rs.Trial) -> None:
         torch.manual_seed(trial.seed + epoch)  # so that an epoch is the same in every attempt
         optimizer.param_groups[0]["lr"] = trial.params["lr"] * cooling(epoch)
         train_epoch(network, optimizer, images, labels, trial.params["batch_size"])
-        accuracy, loss = evaluate(network, unseen_images, unseen_labels)
+        accuracy, loss = evaluate(network, new_images, new_labels)
         trial.report(
             accuracy=accuracy,
             loss=loss,
@@ -128,14 +126,11 @@ def evaluate(network: nn.Module, images: Tensor, labels: Tensor) -> tuple[float,
     """The share of images that the network names rightly, and its mean cross-entropy."""
     network.eval()
     scores = network(images)
-    accuracy = (scores.argmax(dim=1) == labels).float().mean()
+    accuracy = (scores.argmax(dim=1) == labels).double().mean()
     return accuracy.item(), nn.functional.cross_entropy(scores, labels).item()
 
 
 # --- The sweep ----------------------------------------------------------------------------------
-
-train_images, train_labels = digits("train")
-validation_images, validation_labels = digits("validation")
 
 sweep = rs.Sweep(
     train,
@@ -148,15 +143,10 @@ sweep = rs.Sweep(
     },
     objective=rs.maximize("accuracy"),
     sampler=rs.Random(seed=7),
-    policy=rs.Bandit(slack_factor=0.02, evaluation_interval=1, delay_evaluation=3),
+    policy=rs.Bandit(slack_factor=0.015, evaluation_interval=1, delay_evaluation=3),
     limits=rs.Limits(max_total_trials=32, max_concurrent_trials=2),
     resources=rs.Resources(cpus=1),
-    shared={
-        "train_images": train_images,
-        "train_labels": train_labels,
-        "validation_images": validation_images,
-        "validation_labels": validation_labels,
-    },
+    shared={"train": digits("train"), "validation": digits("validation")},
 )
 
 
@@ -169,7 +159,7 @@ def main() -> None:
     best = result.best
     network = build(best.params["width"], best.params["dropout"])
     network.load_state_dict(best.checkpoint()["network"])
-    images, labels = (torch.tensor(array) for array in digits("test"))
+    images, labels = map(torch.tensor, digits("test"))
     test_accuracy, _ = evaluate(network, images, labels)
 
     console = Console(width=None if sys.stdout.isatty() else LOG_WIDTH, markup=False)
@@ -190,7 +180,7 @@ def epochs(result: rs.Result) -> tuple[int, int]:
     return sum(trial.intervals for trial in result.trials), EPOCHS * len(result.trials)
 
 
-def described(trial: rs.Record) -> str:
+def described(trial: rs.TrialResult) -> str:
     """A trial's values in a line: "lr 0.0075, width 32"."""
     return ", ".join(f"{name} {short(value)}" for name, value in trial.params.items())
 
@@ -214,7 +204,7 @@ def table_of_trials(result: rs.Result) -> Table:
             "" if trial.best is None else f"{trial.best:.4f}",
             str(trial.intervals),
             trial.state,
-            trial.reason,
+            trial.reason or trial.error,
             style="bold" if trial.number == result.best.number else None,
         )
     return table

@@ -93,5 +93,5 @@ class InvalidTransitionError(RaysweepError):
     """A state that cannot be left this way; the message tells the story that led there."""
 
 
-class Stopped(BaseException):  # noqa: N818  (a request to end, not an error: see the module's docstring)
+class Stopped(BaseException):
     """The trial is asked to end: raised by `trial.report`, let it pass through `finally`."""

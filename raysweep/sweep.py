@@ -18,6 +18,7 @@ from raysweep.runtime import code
 from raysweep.runtime.screen import ScreenKind
 from raysweep.storage.folder import DEFAULT_STORAGE, SweepFolder, new_sweep
 
+
 class Sweep:
     """A hyperparameter sweep over a training function.
 

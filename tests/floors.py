@@ -27,6 +27,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("raysweep.core.state",),
     ("raysweep.core",),  # its __init__.py
     ("raysweep.storage", "raysweep.azureml"),
+    ("raysweep.result",),  # read from a storage; what runs a sweep hands it out
     ("raysweep.runtime",),
     ("raysweep",),  # the face: __init__.py and the modules beside it
     ("raysweep.cli",),
@@ -42,6 +43,8 @@ RAY_ROOMS = (
     "raysweep.runtime.slot",
     "raysweep.runtime.client",
     "raysweep.runtime.cluster",
+    "raysweep.runtime.crew",
+    "raysweep.runtime.session",
 )
 
 # What core does without, by reason.
@@ -86,12 +89,12 @@ def modules_of(root: Path) -> dict[str, Path]:
 
 
 def imports_of(root: Path) -> list[Import]:
-    """Every import of every module beneath `root`, in the order of files and lines."""
+    """Every import of every module beneath `root`, file by file."""
     modules = modules_of(root)
     return [
         Import(importer=name, target=target, place=f"{path.relative_to(root)}:{line}")
         for name, path in modules.items()
-        for target, line in targets_in(path, name, modules)
+        for target, line in dict.fromkeys(targets_in(path, name, modules))  # each once a line
     ]
 
 

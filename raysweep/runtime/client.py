@@ -36,7 +36,11 @@ def connect(address: str | None = None, **local: Any) -> bool:  # noqa: ANN401  
     """
     if ray.is_initialized():
         return False
-    quiet = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": "ERROR"}
+    quiet: dict[str, Any] = {
+        "namespace": NAMESPACE,
+        "log_to_driver": False,
+        "logging_level": "ERROR",
+    }
     if address is not None or os.environ.get("RAY_ADDRESS"):
         ray.init(address=address, **quiet)
         return False

@@ -18,7 +18,8 @@ PROBE = 60.0  # seconds that a node has to answer whether it reaches the storage
 
 def nodes() -> list[dict[str, Any]]:
     """The nodes that are alive, as Ray describes them."""
-    return [node for node in ray.nodes() if node["Alive"]]
+    found: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]  # Ray gives it no types
+    return [node for node in found if node["Alive"]]
 
 
 def room(demand: Mapping[str, float]) -> int:
@@ -37,7 +38,9 @@ def require(demand: Mapping[str, float]) -> None:
     offers = [node["Resources"] for node in nodes()] + node_types()
     if any(_fits(offer, demand) for offer in offers) or not demand:
         return
-    largest = max(offers, key=lambda offer: sum(_shared(offer, demand)), default={})
+    largest: Mapping[str, float] = max(
+        offers, key=lambda offer: sum(_shared(offer, demand)), default={}
+    )
     raise ResourcesError(
         f"a trial asks for {_shown(demand)}, but no node of this cluster, and no node type of its"
         f" autoscaler, offers that; the nearest of {len(offers)} offers"

@@ -42,11 +42,7 @@ from raysweep.errors import StaleEpochError
 from raysweep.runtime.crew import Crew
 from raysweep.runtime.slot import Post
 from raysweep.runtime.status import Status, describe, lines
-try:
-    from raysweep.storage.dataset import export
-except ImportError:
-    def export(folder): ...
-
+from raysweep.storage.dataset import export
 from raysweep.storage.folder import SweepFolder
 from raysweep.storage.journal import Journal
 
@@ -366,9 +362,7 @@ class Controller:
             await asyncio.to_thread(export, self._folder)
         except OSError as error:
             log.warning("result files not written: %s", error)
-        until = time.monotonic() + GOODBYE
-        while self._crew.size and time.monotonic() < until:
-            await asyncio.sleep(LOOK)
+        await _wait(self._crew.gone, GOODBYE)
         self._crew.dismiss()
         self._finished = True
         await asyncio.sleep(LINGER)

@@ -46,6 +46,8 @@ class Crew:
         self._room = 0
         self._counted = -COUNT_AGAIN
         self._tasks: set[asyncio.Task[None]] = set()
+        self.gone = asyncio.Event()  # no slot stands
+        self.gone.set()
 
     @property
     def size(self) -> int:
@@ -84,6 +86,7 @@ class Crew:
 
     def _stand(self, number: int, incarnation: int, actor: Any) -> None:  # noqa: ANN401  (Ray's handle)
         self._standing[number] = (incarnation, actor)
+        self.gone.clear()
         self._latest[number] = incarnation
         task = asyncio.get_running_loop().create_task(self._watch(number, incarnation, actor))
         self._tasks.add(task)
@@ -104,7 +107,9 @@ class Crew:
         quick = time.monotonic() - made < SOON
         deaths = self._quick_deaths.get(number, 0) + 1 if quick else 0
         self._quick_deaths[number] = deaths
-        self._not_before[number] = time.monotonic() + min(SLOWEST, 0.1 * 2.0**deaths if quick else 0)
+        self._not_before[number] = time.monotonic() + min(
+            SLOWEST, 0.1 * 2.0**deaths if quick else 0
+        )
         self._lost(number, incarnation, cause)
 
     def strike(self, number: int, incarnation: int) -> None:
@@ -112,6 +117,8 @@ class Crew:
         if self._standing.get(number, (0, None))[0] == incarnation:
             _, actor = self._standing.pop(number)
             ray.kill(actor)
+        if not self._standing:
+            self.gone.set()
 
     def dismiss(self) -> None:
         """End every slot, with the trials that it runs."""

@@ -132,7 +132,9 @@ class Processes:
         self._trials[self._tokens] = trial
         here.send(msgpack.packb(to_plain(order)))
         with there:
-            socket.send_fds(self._control, [msgpack.packb(["start", self._tokens])], [there.fileno()])
+            socket.send_fds(
+                self._control, [msgpack.packb(["start", self._tokens])], [there.fileno()]
+            )
         return trial
 
     async def _listen(self) -> None:

@@ -33,7 +33,6 @@ from raysweep.storage.folder import SweepFolder
 ANSWER = 30.0  # seconds to wait for a reply: longer than a controller holds one back
 AGAIN = 0.3  # seconds between requests while no controller answers
 HEARTBEAT = 1.0  # seconds between requests with nothing to say
-DRAIN = 0.01  # seconds between looks at a journal that has yet to acknowledge enough
 
 NAMESPACE = "raysweep"
 
@@ -110,6 +109,7 @@ class Slot:
         self._dropped: set[AttemptId] = set()  # not the slot's to speak of any more
         self._tasks: set[asyncio.Task[None]] = set()
         self._stirred = asyncio.Event()  # something is to be said
+        self._answered = asyncio.Event()  # replaced after each reply
         self._over = asyncio.Event()
         self._controller: Any = None
         self._lease_until = time.monotonic() + self._spec.lease
@@ -168,6 +168,8 @@ class Slot:
                 self._spawn(self._run(command))
             else:
                 self._stop(command)
+        self._answered.set()
+        self._answered = asyncio.Event()
         if self._spec.sync_decisions:
             self._tell_heard(reply)
         if reply.refused is Refusal.SUPERSEDED or reply.close:
@@ -242,7 +244,7 @@ class Slot:
             )
         self._stirred.set()
         while self._book.full(id_):
-            await asyncio.sleep(DRAIN)
+            await self._answered.wait()
 
     def _finish(self, id_: AttemptId, message: Message) -> None:
         """Write down an attempt's end; a trial that was told to stop has obeyed, however it did."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from raysweep.core.events import (
     Assign,
     Command,
+    End,
     Event,
     Exchanged,
     Finish,
@@ -136,12 +137,7 @@ def lines(event: Event, commands: Iterable[Command], state: SweepState) -> Itera
     if isinstance(event, SlotLost):
         yield f"slot {event.slot} lost: {event.cause}"
     if isinstance(event, Exchanged):
-        for end in event.ends:
-            trial = state.trials[end.id.trial]
-            if trial.state in TERMINAL:
-                yield _ended(trial, state)
-            elif trial.state in (TrialState.WAITING, TrialState.ASSIGNED):
-                yield f"trial {trial.number}: attempt {end.id.attempt} ended ({end.error}); another follows"
+        yield from (_ended(end, state) for end in event.ends)
     for command in commands:
         if isinstance(command, Assign) and command.id.attempt > 1:
             yield f"{command.id} starts from interval {command.start}"
@@ -151,7 +147,10 @@ def lines(event: Event, commands: Iterable[Command], state: SweepState) -> Itera
             yield f"the sweep {command.phase}{command.reason and f': {command.reason}'}"
 
 
-def _ended(trial: Trial, state: SweepState) -> str:
+def _ended(end: End, state: SweepState) -> str:
+    trial = state.trials[end.id.trial]
+    if trial.state not in TERMINAL:
+        return f"{end.id} ended ({end.error}); another follows"
     intervals = state.history.intervals(trial.number)
     best = state.history.best(trial.number)
     shown = "" if best is None else f", {state.spec.objective.metric} {best:.4g}"

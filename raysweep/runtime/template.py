@@ -36,6 +36,7 @@ import msgpack
 
 from raysweep.core.plain import from_plain
 from raysweep.runtime.trial import TRACEBACK, Message, Order, TrainingFunction, run
+from raysweep.storage import checkpoints
 from raysweep.storage.folder import SweepFolder
 
 PACKET = 256 * 1024  # bytes; more than a metric report or a traceback ever needs
@@ -160,6 +161,7 @@ class Template:
 def load(folder: SweepFolder) -> tuple[TrainingFunction, str]:
     """The training function, and why a process that has loaded it may not fork ("" if it may)."""
     before = _threads()
+    checkpoints.prepare()
     function: TrainingFunction = pickle.loads(folder.code.read_bytes())  # noqa: S301  (the user's own code, from the sweep's own folder)
     running = [thread.name for thread in threading.enumerate()[1:]]
     if running:

@@ -106,7 +106,12 @@ class Trial:
         return self._restored
 
     def report(
-        self, metrics: Mapping[str, float] | None = None, /, *, checkpoint: object = None, **named: float
+        self,
+        metrics: Mapping[str, float] | None = None,
+        /,
+        *,
+        checkpoint: object = None,
+        **named: float,
     ) -> None:
         """Report metrics, and hand over a checkpoint with them.
 
@@ -121,7 +126,9 @@ class Trial:
             UnstorableError: the checkpoint holds what no checkpoint can.
             Stopped: the trial is to end. Let it pass.
         """
-        values = {name: _number(name, value) for name, value in {**(metrics or {}), **named}.items()}
+        values = {
+            name: _number(name, value) for name, value in {**(metrics or {}), **named}.items()
+        }
         if not values:
             raise MetricError("report() needs at least one metric: trial.report(accuracy=0.9)")
         self._reports += 1

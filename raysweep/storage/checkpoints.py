@@ -102,6 +102,11 @@ def save(
     return Saved(path=Path(path), size=size, checksum=header["raysweep.checksum"], leaves=len(rows))
 
 
+def prepare() -> None:
+    """Do beforehand what would slow the first save: pyarrow imports pandas, where there is one."""
+    pa.array([0])
+
+
 def load(path: str | os.PathLike[str], *, verify: bool = True, mmap: bool = True) -> Any:  # noqa: ANN401  (a tree is whatever was saved)
     """Read a state tree back, equal to the one that was saved; no code that is stored runs.
 

@@ -76,9 +76,7 @@ class SweepFolder:
         """Whether this is a sweep."""
         return self.spec_file.is_file()
 
-    def create(
-        self, spec: SweepSpec, *, origin: Mapping[str, Any], code: bytes, diff: str
-    ) -> None:
+    def create(self, spec: SweepSpec, *, origin: Mapping[str, Any], code: bytes, diff: str) -> None:
         """Make the folder of a new sweep; the shared data, if any, is in place already.
 
         Args:

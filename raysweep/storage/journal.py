@@ -191,7 +191,7 @@ def _claim(folder: Path) -> tuple[int, int]:
 
 
 def _epochs(folder: Path) -> list[int]:
-    return [int(match[1]) for name in os.listdir(folder) if (match := SEGMENT.fullmatch(name))]
+    return [int(match[1]) for path in folder.iterdir() if (match := SEGMENT.fullmatch(path.name))]
 
 
 def _path(folder: Path, epoch: int) -> Path:

@@ -1,0 +1,40 @@
+"""The pace of a sweep: how often slots speak, and how far the sampler runs ahead of them.
+
+One rule: a slot speaks at once when a place is free, after a tick when it has something to say,
+and now and then to show that it is there; so a controller's load grows with its slots, never with
+their reports.
+"""
+
+from __future__ import annotations
+
+from raysweep.core.exchange import SlotBook
+
+HEARTBEAT = 1.0  # seconds between requests with nothing to say
+AGAIN = 0.3  # seconds between requests while no controller answers
+LEAST_TICK = 0.05  # seconds that a slot gathers reports, at least
+REQUESTS_A_SECOND = 500  # that the slots together may make: the tick grows with their number
+AHEAD = 16  # trials that wait for a slot, at least, so that a sampler's time is nobody's
+
+
+def tick(slots: int) -> float:
+    """Seconds that each of so many slots gathers reports before its next request.
+
+    >>> tick(2), tick(1_000)
+    (0.05, 2.0)
+    """
+    return max(LEAST_TICK, slots / REQUESTS_A_SECOND)
+
+
+def ahead(slots: int) -> int:
+    """How many trials should wait for so many slots."""
+    return max(AHEAD, 2 * slots)
+
+
+def due(book: SlotBook, sent: float, *, tick: float, heartbeat: float = HEARTBEAT) -> float:
+    """When a slot makes its next request, having sent the one before at `sent`.
+
+    At once when a place is free: the controller holds its reply until there is a trial.
+    """
+    if book.urgent or not book.holds:
+        return sent
+    return sent + (tick if book.waiting else heartbeat)
