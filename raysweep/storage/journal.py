@@ -9,9 +9,10 @@ It then reads what is there and begins its own segment with a header that says w
 ended for it: bytes after that point, torn or written by a controller that was replaced, are never
 read. So no file is ever shortened, and no two controllers ever write to one file.
 
-A segment is a row of blocks, one a commit: magic, length of the payload, checksum of the block
-before, checksum of all this. A block that is cut short at the end of the newest segment was being
-written when its controller died; a block that is wrong anywhere else is damage, and is refused.
+A segment is a row of blocks, one a commit: a header (magic, length of the payload, checksum of the
+header before, checksum of the payload, checksum of this header) and the payload. A block that is
+cut short at the end of the newest segment was being written when its controller died; whatever
+else is wrong is damage, and is refused.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ from raysweep.storage.atomic import flush_folder
 
 FORMAT = 1
 MAGIC = b"RSJ\x01"
-HEADER = struct.Struct("<4sIII")  # magic, length of the payload, previous checksum, checksum
+HEADER = struct.Struct("<4sIIII")  # magic, payload's length, previous, payload's checksum, own
+UNSIGNED = HEADER.size - 4  # bytes of a header that its own checksum covers
 SEGMENT = re.compile(r"(\d{8})\.journal")
 PAGE = 4096  # a file system that lost power leaves whole pages of zeros
 
@@ -52,7 +54,8 @@ class _Block:
 
     start: int
     payload: bytes
-    checksum: int
+    previous: int  # checksum of the header before
+    checksum: int  # of this header, and by way of it of the payload
 
     @property
     def end(self) -> int:
@@ -128,9 +131,9 @@ class Journal:
             OSError: the storage did not take it; nothing is changed, write it again.
             StaleEpochError: another controller has taken over; acknowledge nothing.
         """
-        head = struct.pack("<II", len(payload), self._checksum)
-        checksum = zlib.crc32(payload, zlib.crc32(head))
-        block = MAGIC + head + struct.pack("<I", checksum) + payload
+        head = struct.pack("<4sIII", MAGIC, len(payload), self._checksum, zlib.crc32(payload))
+        checksum = zlib.crc32(head)
+        block = head + struct.pack("<I", checksum) + payload
         os.ftruncate(self._file, self._end)  # what an earlier try may have left
         _write_all(self._file, block, self._end)
         os.fdatasync(self._file)
@@ -261,26 +264,28 @@ def _segment(folder: Path, epoch: int) -> _Segment | None:
 def _blocks(data: bytes) -> Iterator[_Block]:
     """The blocks from the beginning, up to the first that is not whole or not the next."""
     offset, checksum = 0, 0
-    while (block := _block_at(data, offset)) is not None and _previous(data, offset) == checksum:
+    while (block := _block_at(data, offset)) is not None and block.previous == checksum:
         yield block
         offset, checksum = block.end, block.checksum
 
 
 def _block_at(data: bytes, offset: int) -> _Block | None:
     """The block that begins here, if it is whole."""
-    if offset + HEADER.size > len(data):
+    if not _header_at(data, offset):
         return None
-    magic, length, _, checksum = HEADER.unpack_from(data, offset)
+    _, length, previous, expected, checksum = HEADER.unpack_from(data, offset)
     payload = data[offset + HEADER.size : offset + HEADER.size + length]
-    if magic != MAGIC or len(payload) < length:
+    if len(payload) < length or zlib.crc32(payload) != expected:
         return None
-    found = zlib.crc32(payload, zlib.crc32(data[offset + 4 : offset + 12]))
-    return _Block(offset, payload, checksum) if found == checksum else None
+    return _Block(offset, payload, previous, checksum)
 
 
-def _previous(data: bytes, offset: int) -> int:
-    previous: int = HEADER.unpack_from(data, offset)[2]
-    return previous
+def _header_at(data: bytes, offset: int) -> bool:
+    """Whether a whole header begins here."""
+    head = data[offset : offset + HEADER.size]
+    if len(head) < HEADER.size or not head.startswith(MAGIC):
+        return False
+    return zlib.crc32(head[:UNSIGNED]) == int.from_bytes(head[UNSIGNED:], "little")
 
 
 def _refuse_damage(segment: _Segment) -> None:
@@ -288,8 +293,8 @@ def _refuse_damage(segment: _Segment) -> None:
     data = segment.path.read_bytes()
     if _whole_block_after(data, segment.end + 1):
         raise _damage(segment.path, segment.end, "a commit fails its checksum, whole ones follow")
-    if _looks_written(data, segment.end):
-        raise _damage(segment.path, segment.end, "the last commit is whole but fails its checksum")
+    if not _was_being_written(data, segment.end):
+        raise _damage(segment.path, segment.end, "the last commit fails its checksum")
 
 
 def _whole_block_after(data: bytes, offset: int) -> bool:
@@ -300,15 +305,17 @@ def _whole_block_after(data: bytes, offset: int) -> bool:
     return False
 
 
-def _looks_written(data: bytes, offset: int) -> bool:
-    """Whether the bytes from here are a block's full length without a page of zeros in it."""
-    if offset + HEADER.size > len(data):
-        return False
-    magic, length, _, _ = HEADER.unpack_from(data, offset)
-    if magic != MAGIC or offset + HEADER.size + length != len(data):
-        return False
+def _was_being_written(data: bytes, offset: int) -> bool:
+    """Whether the bytes from here are a block cut short, or one of which pages never arrived."""
+    rest = data[offset:]
+    if len(rest) < HEADER.size:
+        return rest.startswith(MAGIC[: len(rest)]) or not any(rest)
+    if _header_at(data, offset):
+        length = HEADER.unpack_from(data, offset)[1]
+        if len(rest) < HEADER.size + length:
+            return True
     pages = (data[at : at + PAGE] for at in range(offset - offset % PAGE, len(data), PAGE))
-    return all(any(page) for page in pages)
+    return not all(any(page[-len(rest) :]) for page in pages)
 
 
 def _damage(path: Path, offset: int, what: str) -> JournalDamagedError:
