@@ -91,5 +91,5 @@ class Inline:
         threading.Thread(target=trial.work, args=(self._function, order), daemon=True).start()
         return trial
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Nothing to end: the threads go with the slot's process."""

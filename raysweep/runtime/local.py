@@ -1,31 +1,19 @@
 """A sweep in one process on a virtual clock: for tests, simulation and benchmarks.
 
-One rule: nothing sleeps and nothing is left to chance. What happens next is the earliest entry of a
-heap, so the same spec, trial and faults give the same records, byte for byte. State, books,
-reception and answers are the very ones of a sweep on Ray; only its actors are played here, and a
-message takes no time.
-
-Unlike a real slot, one that has nothing to say and nothing to hear speaks only every third of a
-lease: a day of virtual time then costs no more than what happens in it.
+One rule: nothing sleeps and nothing is left to chance; the same spec, trial and faults give the
+same records, byte for byte. State, books, reception and answers are the very ones of a sweep on
+Ray; only its actors are played here, and a message takes no time.
 """
 
 from __future__ import annotations
 
-import heapq
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
-from itertools import count
 from pathlib import Path
 
 from raysweep.core import checks
 from raysweep.core.events import (
-    Assign,
-    AttemptId,
-    Checkpoint,
-    End,
-    Ending,
     Event,
     Exchanged,
     Opened,
@@ -35,36 +23,13 @@ from raysweep.core.events import (
     SlotLost,
     Stop,
 )
-from raysweep.core.exchange import Reception, Refusal, Reply, Request, SlotBook
-from raysweep.core.samplers import trial_seed
+from raysweep.core.exchange import Reception, Refusal, Reply, Request
 from raysweep.core.spec import SweepSpec
 from raysweep.core.state import SweepState
-from raysweep.errors import SpecError
 from raysweep.runtime import answers, pace, proposals
-from raysweep.runtime.failures import failure
+from raysweep.runtime.local_slot import LocalSlot, SimulatedTrial
+from raysweep.runtime.virtual_clock import VirtualClock
 from raysweep.storage.journal import Journal, Record
-
-NEVER = math.inf
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """A stretch of a simulated trial's work, and the report at its end."""
-
-    seconds: float  # of virtual time
-    metrics: Mapping[str, float] = field(default_factory=dict)  # empty: it ends without a report
-    checkpoint: bool = False  # whether one is handed over with the report
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.seconds < math.inf:
-            raise SpecError(f"a step's seconds must be at least 0 and finite, not {self.seconds}")
-        if self.checkpoint and not self.metrics:
-            raise SpecError("a step with a checkpoint needs metrics: it is handed to a report")
-
-
-SimulatedTrial = Callable[[Params, int, int], Iterator[Step]]
-"""Called for each attempt with the trial's parameters, its seed and the interval that it continues
-from. To return is to complete, to raise is to fail; a stop reaches it at its next report."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,44 +84,36 @@ def simulate(
     Raises:
         SpecError: an argument that cannot be simulated.
 
-    >>> import raysweep as rs
+    >>> from raysweep.core.samplers import Grid
+    >>> from raysweep.core.space import Space, choice
+    >>> from raysweep.core.spec import maximize
+    >>> from raysweep.runtime.local_slot import Step
     >>> def trial(params, seed, start):
     ...     for epoch in range(start, 3):
     ...         yield Step(seconds=60, metrics={"accuracy": params["x"] * epoch})
-    >>> sweep = rs.Sweep(
-    ...     trial, space={"x": rs.choice([0.2, 0.4])}, objective=rs.maximize("accuracy"),
-    ...     sampler=rs.Grid(), limits=rs.Limits(max_total_trials=2),
+    >>> space = Space({"x": choice([0.2, 0.4])})
+    >>> spec = SweepSpec(
+    ...     name="two", space=space, objective=maximize("accuracy"), sampler=Grid(), seed=0
     ... )
-    >>> result = simulate(sweep.spec, trial, slots=1)
+    >>> result = simulate(spec, trial, slots=1)
     >>> result.seconds, result.busy, result.state.best
     (360.0, 1.0, Best(trial=1, interval=3, value=0.8))
     """
     checks.whole("slots", slots, at_least=1)
     checks.number("sampler_time", sampler_time, at_least=0)
     for fault in faults:
-        checks.number("a fault's at", fault.at, at_least=0)
-        if isinstance(fault, KillSlot):
-            checks.whole("the slot to kill", fault.slot, at_least=0, at_most=slots - 1)
-        else:
-            checks.number("a restart's down", fault.down, at_least=0)
+        _check(fault, slots)
     record = _Memory() if journal is None else _Disk(journal)
     return _World(spec, trial, slots, record, sampler_time).run(faults)
 
 
-class _Clock:
-    """Virtual time: what is to happen, the earliest first, in order of asking at one moment."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-        self._order = count()
-        self._heap: list[tuple[float, int, Callable[[], None]]] = []
-
-    def at(self, time: float, act: Callable[[], None]) -> None:
-        heapq.heappush(self._heap, (max(time, self.now), next(self._order), act))
-
-    def step(self) -> None:
-        self.now, _, act = heapq.heappop(self._heap)
-        act()
+def _check(fault: Fault, slots: int) -> None:
+    """Refuse a fault that cannot happen."""
+    checks.number("at", fault.at, at_least=0)
+    if isinstance(fault, KillSlot):
+        checks.whole("slot", fault.slot, at_least=0, at_most=slots - 1)
+    else:
+        checks.number("down", fault.down, at_least=0)
 
 
 class _Memory:
@@ -218,57 +175,72 @@ class _World:
         self,
         spec: SweepSpec,
         trial: SimulatedTrial,
-        places: int,
+        size: int,
         record: _Memory | _Disk,
         sampler_time: float,
     ) -> None:
         self.spec = spec
         self.trial = trial
-        self.places = places  # how many slots stand
+        self.size = size  # how many slots stand
         self.record = record
         self.sampler_time = sampler_time
-        self.clock = _Clock()
-        self.slots: dict[int, _Slot] = {}
-        self.controller: _Controller | None = None
-        self.worked = 0.0  # seconds that ended attempts ran
+        self.clock = VirtualClock()
+        self.slots: dict[int, LocalSlot] = {}
+        self._controller: _Controller | None = None
+        self._worked = 0.0  # seconds that trials ran on slots that were replaced
 
     def run(self, faults: Sequence[Fault]) -> LocalResult:
         for fault in faults:
             self.clock.at(fault.at, partial(self._strike, fault))
         self._open()
-        while self.controller is None or not self.controller.done:
+        while self._controller is None or not self._controller.done:
             self.clock.step()
         self.record.close()
-        room = self.places * self.clock.now
+        worked = self._worked + sum(slot.worked for slot in self.slots.values())
+        room = self.size * self.clock.now
         return LocalResult(
-            state=self.controller.state,
+            state=self._controller.state,
             seconds=self.clock.now,
-            busy=self.worked / room if room else 0.0,
+            busy=worked / room if room else 0.0,
             records=self.record.records,
         )
 
     def _open(self) -> None:
-        self.controller = _Controller(self, kept=bool(self.slots))
-        self._fill(self.controller)
+        self._controller = _Controller(self)
+        self._fill(self._controller)
 
     def _fill(self, controller: _Controller) -> None:
         """Put a slot wherever none stands."""
-        for number in range(self.places):
+        for number in range(self.size):
             slot = self.slots.get(number)
-            if slot is not None and slot.gone:
+            if slot is not None and not slot.gone:
+                continue
+            known = controller.state.slots.get(number)
+            before = known.incarnation if known else 0
+            if slot is not None:
+                before = max(before, slot.incarnation)
+                self._worked += slot.worked
                 controller.slot_lost(number, slot.incarnation)
-            if slot is None or slot.gone:
-                known = controller.state.slots.get(number)
-                before = max(slot.incarnation if slot else 0, known.incarnation if known else 0)
-                self.slots[number] = _Slot(self, number, before + 1)
+            self.slots[number] = self._slot(number, before + 1)
+
+    def _slot(self, number: int, incarnation: int) -> LocalSlot:
+        return LocalSlot(
+            self.spec, self.trial, self.clock, self._take, number=number, incarnation=incarnation
+        )
+
+    def _take(self, request: Request) -> bool:
+        """Take a request to the controller; False when there is none."""
+        if self._controller is not None:
+            self._controller.receive(request)
+        return self._controller is not None
 
     def _strike(self, fault: Fault) -> None:
         if isinstance(fault, KillSlot):
             self.slots[fault.slot].die()
-            if self.controller is not None:
-                self._fill(self.controller)
-        elif self.controller is not None:
-            self.controller.gone, self.controller = True, None
+            if self._controller is not None:
+                self._fill(self._controller)
+        elif self._controller is not None:
+            self._controller.gone, self._controller = True, None
             self.record.close()
             for slot in self.slots.values():
                 slot.hear_nothing()
@@ -281,7 +253,7 @@ class _Controller:
     All that happens at one moment is committed together, then answered.
     """
 
-    def __init__(self, world: _World, *, kept: bool) -> None:
+    def __init__(self, world: _World) -> None:
         self._world = world
         self._clock = world.clock
         self._record = world.record
@@ -296,9 +268,8 @@ class _Controller:
         self._replies: list[tuple[Request, Reply]] = []  # that leave with the next commit
         self._sampling = False
         self._turning = False  # whether a turn is to come at this moment
-        self._apply(
-            Opened(time=self._now(), epoch=self._record.epoch, slots_kept=kept or not known)
-        )
+        kept = bool(world.slots) or not known
+        self._apply(Opened(time=self._now(), epoch=self._record.epoch, slots_kept=kept))
         self._plan_look()
 
     @property
@@ -335,9 +306,7 @@ class _Controller:
             self._answer(request)
 
     def _answer(self, request: Request) -> None:
-        reply = answers.reply(
-            self.state, request, epoch=self._record.epoch, slots=self._world.places
-        )
+        reply = answers.reply(self.state, request, epoch=self._record.epoch, slots=self._world.size)
         self._send(request, reply)
 
     def _refusal(self, request: Request, why: Refusal) -> Reply:
@@ -402,7 +371,7 @@ class _Controller:
 
     def _sample(self) -> None:
         """Have trials proposed, as long as any are wanted; what is known is what is known now."""
-        wanted = self.state.proposals_wanted(pace.ahead(self._world.places))
+        wanted = self.state.proposals_wanted(pace.ahead(self._world.size))
         if self._sampling or not wanted:
             return
         self._sampling = True
@@ -441,221 +410,3 @@ class _Controller:
         for event in self.state.due(max(at, self._now())):
             self._apply(event)
         self._plan_look()
-
-
-@dataclass(slots=True, eq=False)
-class _Attempt:
-    """An attempt at a trial while it runs."""
-
-    id: AttemptId
-    steps: Iterator[Step]
-    began: float
-    due: float  # when its present step is done; NEVER while its report waits
-    step: Step | None = None
-    heard: int = 0  # the last report that is known to be acknowledged
-    stopped: bool = False  # told to end
-    killed_at: float = NEVER
-
-
-class _Slot:
-    """One slot, as `raysweep.runtime.slot` stands on Ray."""
-
-    def __init__(self, world: _World, number: int, incarnation: int) -> None:
-        self.incarnation = incarnation
-        self.gone = False
-        self._world = world
-        self._clock = world.clock
-        self._spec = world.spec
-        self._book = SlotBook(slot=number, incarnation=incarnation, places=1)
-        self._running: dict[AttemptId, _Attempt] = {}
-        self._asked: Request | None = None  # the one in flight
-        self._sent = self._clock.now
-        self._not_before = 0.0  # a request after one that was not answered
-        self._at_latest = NEVER  # the next request
-        self._lease_until = self._clock.now + self._spec.lease
-        self._woken_at = NEVER
-        self._plan()
-
-    # --- what happens when ------------------------------------------------------------------------
-
-    def _plan(self) -> None:
-        """Be woken when there is something to do."""
-        at = min((min(one.due, one.killed_at) for one in self._running.values()), default=NEVER)
-        at = max(min(at, self._asks_at()), self._clock.now)
-        if not self.gone and at < self._woken_at:
-            self._woken_at = at
-            self._clock.at(at, partial(self._wake, at))
-
-    def _wake(self, at: float) -> None:
-        if self.gone or at != self._woken_at:
-            return  # an earlier waking took its place
-        self._woken_at = NEVER
-        for attempt in list(self._running.values()):
-            if attempt.killed_at <= self._clock.now:
-                self._end(attempt, Ending.OBEYED, "killed: it did not end when asked")
-            elif attempt.due <= self._clock.now:
-                self._step_done(attempt)
-        if self._asks_at() <= self._clock.now:
-            self._ask()
-        self._plan()
-
-    # --- talking ----------------------------------------------------------------------------------
-
-    def _asks_at(self) -> float:
-        if self._asked is not None:
-            return NEVER
-        tick = 0.0 if self._spec.sync_decisions else self._book.tick
-        due = pace.due(self._book, self._sent, tick=tick, heartbeat=self._spec.lease / 3)
-        return max(self._not_before, min(self._at_latest, due))
-
-    def speak_soon(self) -> None:
-        """There is something to hear: make the next request within a heartbeat."""
-        self._at_latest = min(self._at_latest, self._clock.now + pace.HEARTBEAT)
-        self._plan()
-
-    def _ask(self) -> None:
-        self._asked = self._book.request()
-        self._sent = self._clock.now
-        self._at_latest = NEVER
-        if self._world.controller is None:
-            self.hear_nothing()
-        else:
-            self._world.controller.receive(self._asked)
-
-    def hear_nothing(self) -> None:
-        """The request in flight is not answered: ask again, unless the lease is over."""
-        if self._asked is None:
-            return
-        self._asked = None
-        self._not_before = self._clock.now + pace.AGAIN
-        if self._clock.now > self._lease_until:
-            self.die()
-        self._plan()
-
-    def hear(self, request: Request, reply: Reply) -> None:
-        """Do what a reply says."""
-        if self._asked is not request:
-            return  # it is to a slot that stood here before
-        self._asked = None
-        self._lease_until = max(self._lease_until, self._sent + self._spec.lease)
-        commands = self._book.digest(request, reply)
-        for command in commands:
-            if isinstance(command, Assign):
-                self._begin(command)
-            else:
-                self._stop(command)
-        self._let_go_on(reply)
-        if reply.refused is Refusal.SUPERSEDED or reply.close:
-            self.die()
-        elif reply.refused is not None:
-            self._at_latest = self._clock.now
-        elif commands:  # the controller knows that they arrived when the slot says so
-            self._at_latest = self._clock.now + pace.HEARTBEAT
-        self._plan()
-
-    def _let_go_on(self, reply: Reply) -> None:
-        """Let the reports return that waited for their acknowledgement."""
-        for acknowledged in reply.acknowledged:
-            if attempt := self._running.get(acknowledged.id):
-                attempt.heard = acknowledged.report
-                if attempt.due == NEVER and not self._must_wait(attempt):
-                    self._reported(attempt)
-
-    # --- running ----------------------------------------------------------------------------------
-
-    def _begin(self, assign: Assign) -> None:
-        seed = trial_seed(self._spec.seed, assign.id.trial)
-        attempt = _Attempt(
-            id=assign.id,
-            steps=_steps(self._world.trial, assign, seed),
-            began=self._clock.now,
-            due=self._clock.now,
-        )
-        self._running[assign.id] = attempt
-        self._next_step(attempt)
-
-    def _next_step(self, attempt: _Attempt) -> None:
-        try:
-            attempt.step = next(attempt.steps)
-        except StopIteration:
-            self._end(attempt, Ending.RETURNED)
-        except Exception as error:  # noqa: BLE001  (the trial's code: whatever it raises is kept)
-            self._end(attempt, Ending.RAISED, *failure(error))
-        else:
-            attempt.due = self._clock.now + attempt.step.seconds
-
-    def _step_done(self, attempt: _Attempt) -> None:
-        assert attempt.step is not None
-        if not attempt.step.metrics:
-            self._next_step(attempt)
-            return
-        self._book.report(attempt.id, attempt.step.metrics, self._clock.now - attempt.began)
-        if self._must_wait(attempt):
-            attempt.due = NEVER
-        else:
-            self._reported(attempt)
-
-    def _must_wait(self, attempt: _Attempt) -> bool:
-        unheard = attempt.heard < self._book.last_report(attempt.id)
-        return (self._spec.sync_decisions and unheard) or self._book.full(attempt.id)
-
-    def _reported(self, attempt: _Attempt) -> None:
-        """The report returns: here a stop reaches the trial."""
-        assert attempt.step is not None
-        if attempt.stopped:
-            self._end(attempt, Ending.OBEYED)
-            return
-        if attempt.step.checkpoint:
-            self._save(attempt.id)
-        self._next_step(attempt)
-
-    def _save(self, id_: AttemptId) -> None:
-        report = self._book.last_report(id_)
-        path = f"{id_.trial}/{id_.attempt}-{report}"  # there is no file: a name of its own will do
-        self._book.checkpoint(Checkpoint(id=id_, report=report, path=path, size=0, checksum=""))
-
-    def _end(
-        self,
-        attempt: _Attempt,
-        ending: Ending,
-        error: str = "",
-        where: str = "",
-        traceback: str = "",
-    ) -> None:
-        self._drop(attempt)
-        self._book.end(
-            End(
-                id=attempt.id,
-                last_report=self._book.last_report(attempt.id),
-                ending=ending,
-                error=error,
-                where=where,
-                traceback=traceback,
-            )
-        )
-
-    def _stop(self, stop: Stop) -> None:
-        """Tell an attempt to end; one that is not the slot's any more ends at once and unheard."""
-        attempt = self._running.get(stop.id)
-        if attempt is None:
-            return
-        if not stop.reason:
-            self._drop(attempt)
-            return
-        attempt.stopped = True
-        attempt.killed_at = self._clock.now + self._spec.grace
-
-    def _drop(self, attempt: _Attempt) -> None:
-        del self._running[attempt.id]
-        self._world.worked += self._clock.now - attempt.began
-
-    def die(self) -> None:
-        """The slot is gone, and all that it ran."""
-        for attempt in list(self._running.values()):
-            self._drop(attempt)
-        self.gone = True
-
-
-def _steps(trial: SimulatedTrial, assign: Assign, seed: int) -> Iterator[Step]:
-    """The attempt's steps; what the trial raises is raised when a step is asked for."""
-    yield from trial(assign.params, seed, assign.start)

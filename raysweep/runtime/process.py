@@ -173,10 +173,10 @@ class Processes:
         self.broken = ["end", Ending.KILLED.value, error, "import", "", ""]
         self._ready.set()
 
-    def close(self) -> None:
-        """Kill every trial and the template."""
+    async def close(self) -> None:
+        """Kill every trial and the template; returns when they are gone."""
         self._listening.cancel()
         for trial in self._trials.values():
             trial.signal(signal.SIGKILL)
         self._control.close()
-        self._template.wait()
+        await asyncio.to_thread(self._template.wait)

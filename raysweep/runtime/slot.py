@@ -32,6 +32,7 @@ from raysweep.storage.folder import SweepFolder
 
 ANSWER = 30.0  # seconds to wait for a reply: longer than a controller holds one back
 AGAIN = 0.3  # seconds between requests while no controller answers
+GOODBYE = 5.0  # seconds after its end in which its actor is killed by itself
 HEARTBEAT = 1.0  # seconds between requests with nothing to say
 
 NAMESPACE = "raysweep"
@@ -79,7 +80,7 @@ class Launcher(Protocol):
     async def start(self, order: Order) -> Running:
         """Start a trial."""
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """End everything that was started."""
 
 
@@ -110,7 +111,8 @@ class Slot:
         self._tasks: set[asyncio.Task[None]] = set()
         self._stirred = asyncio.Event()  # something is to be said
         self._answered = asyncio.Event()  # replaced after each reply
-        self._over = asyncio.Event()
+        self._closing = False  # whether the last reply has been heard
+        self._over = asyncio.Event()  # nothing is left of the slot's trials
         self._controller: Any = None
         self._lease_until = time.monotonic() + self._spec.lease
         self._spawn(self._talk())
@@ -128,7 +130,7 @@ class Slot:
     async def _talk(self) -> None:
         """One request after another until there is no reason for a further one."""
         try:
-            while not self._over.is_set():
+            while not self._closing:
                 request = self._book.request()
                 sent = time.monotonic()
                 reply = await self._ask(request)
@@ -137,12 +139,12 @@ class Slot:
                 elif time.monotonic() > self._lease_until:
                     log.warning("slot %d: no controller within its lease; it ends", self._post.slot)
                     break
-                if not self._over.is_set():
+                if not self._closing:
                     await self._until_next(reply, sent)
         finally:
-            self._launcher.close()
+            await self._launcher.close()
             self._over.set()
-        await asyncio.sleep(AGAIN)  # for `stand` to return
+        await asyncio.sleep(GOODBYE)  # a controller that hears `stand` return is faster
         ray.kill(ray.get_runtime_context().current_actor)
 
     async def _ask(self, request: Request) -> Reply | None:
@@ -173,7 +175,7 @@ class Slot:
         if self._spec.sync_decisions:
             self._tell_heard(reply)
         if reply.refused is Refusal.SUPERSEDED or reply.close:
-            self._over.set()
+            self._closing = True
 
     def _tell_heard(self, reply: Reply) -> None:
         """Let go on the trials whose reports have been decided on."""

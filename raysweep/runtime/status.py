@@ -134,7 +134,7 @@ def lines(event: Event, commands: Iterable[Command], state: SweepState) -> Itera
     """What an event and its commands come to, for a log."""
     if isinstance(event, Opened) and event.epoch > 1:
         yield f"a controller took the sweep up (epoch {event.epoch})"
-    if isinstance(event, SlotLost):
+    if isinstance(event, SlotLost) and not state.over:
         yield f"slot {event.slot} lost: {event.cause}"
     if isinstance(event, Exchanged):
         yield from (_ended(end, state) for end in event.ends)

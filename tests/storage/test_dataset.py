@@ -599,7 +599,7 @@ ENDINGS: Mapping[str, Ending] = {
 ACTIONS: st.SearchStrategy[str] = st.sampled_from(
     ["report"] * 6 + ["checkpoint"] * 3 + ["lose", "lose slot"] * 2 + ["time out", *ENDINGS]
 )
-STEPS = st.lists(st.tuples(st.integers(0, 1), ACTIONS, SHAPED), max_size=25)
+STEPS = st.lists(st.tuples(st.integers(0, 1), ACTIONS, SHAPED), min_size=10, max_size=25)
 
 
 def blocks(sweep: Sweep, trial: int, shaped: list[tuple[Any, list[float]]]) -> tuple[Reports, ...]:
@@ -637,7 +637,7 @@ def test_what_counts_is_the_history_whatever_happened(
 ) -> None:
     """Counted rows in the order of intervals are each trial's curve; no report is lost or doubled."""
     with tempfile.TemporaryDirectory() as path:
-        sweep = Sweep(Path(path), Bandit(slack_amount=0.8, delay_evaluation=2))
+        sweep = Sweep(Path(path), Bandit(slack_amount=1.5, delay_evaluation=2))
         sweep.propose({"x": 0.1}, {"x": 0.2})
         for trial, action, shaped in steps:
             act(sweep, trial, action, shaped)

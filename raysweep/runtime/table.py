@@ -1,0 +1,150 @@
+"""Trials as a table, and values in words: for the live screen and for everything printed later.
+
+One rule: what is printed fits the width that it is given; what must give way are first the reasons,
+then the parameters, never a number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from rich.table import Table
+from rich.text import Text
+
+from raysweep.core.events import Params
+from raysweep.runtime.status import Row
+
+GUTTER = 2  # blank columns between those of a table
+LEAST_REASON = 20  # columns that a reason needs to be worth reading
+
+# The colours of states and phases.
+STYLES: Mapping[str, str] = {
+    "waiting": "dim",
+    "assigned": "cyan",
+    "running": "cyan",
+    "stopping": "yellow",
+    "ending": "yellow",
+    "completed": "green",
+    "stopped": "yellow",
+    "timed_out": "magenta",
+    "canceled": "dim",
+    "failed": "red",
+    "damaged": "red",
+}
+
+
+def trials_table(rows: Sequence[Row], *, width: int, best: int | None) -> Table:
+    """Trials as a table of at most `width` columns, a line each; the best one's value stands out.
+
+    Each parameter has a column of its own where that leaves room for the reasons; else all share one.
+    """
+    columns = {
+        "trial": [Text(str(row.number)) for row in rows],
+        "state": [state_text(row.state) for row in rows],
+        "intervals": [Text(str(row.intervals)) for row in rows],
+        "best": [Text(number(row.best), _best_style(row, best)) for row in rows],
+        "latest": [Text(number(row.latest)) for row in rows],
+    }
+    numeric = columns.keys() - {"state"}
+    reasons = [Text(row.reason, "dim") for row in rows]
+    room = width - _width(columns) - GUTTER  # of parameters and reasons
+    params = _params_columns([row.params for row in rows])
+    if room - _width(params) >= LEAST_REASON:
+        columns |= params
+        room -= _width(params)
+    else:
+        shared = {"parameters": [Text(compact(row.params), "dim") for row in rows]}
+        share = min(_width(shared), max(room // 2, room - _width({"why": reasons})))
+        columns |= {"parameters": [_cut(text, share - GUTTER) for text in shared["parameters"]]}
+        room -= share
+    columns["why"] = [_cut(text, room) for text in reasons]
+
+    table = Table(box=None, pad_edge=False, padding=(0, GUTTER, 0, 0), header_style="dim")
+    for name in columns:
+        table.add_column(name, justify="right" if name in numeric else "left", no_wrap=True)
+    for cells in zip(*columns.values(), strict=True):
+        table.add_row(*cells)
+    return table
+
+
+def _best_style(row: Row, best: int | None) -> str:
+    return "bold green" if row.number == best else ""
+
+
+def _width(columns: Mapping[str, Sequence[Text]]) -> int:
+    """How many columns of the terminal these take, the gutters after them included."""
+    widest = (
+        max([len(name), *(cell.cell_len for cell in cells)]) for name, cells in columns.items()
+    )
+    return sum(widths + GUTTER for widths in widest)
+
+
+def _params_columns(params: Sequence[Params]) -> dict[str, list[Text]]:
+    names = dict.fromkeys(name for each in params for name in each)
+    return {
+        name: [Text(brief(each[name]) if name in each else "") for each in params] for name in names
+    }
+
+
+def _cut(text: Text, width: int) -> Text:
+    cut = text.copy()
+    cut.truncate(max(1, width), overflow="ellipsis")
+    return cut
+
+
+# --- values in words ------------------------------------------------------------------------------
+
+
+def said(state: str) -> str:
+    """A state as people say it."""
+    return state.replace("_", " ")
+
+
+def state_text(state: str) -> Text:
+    """A state in its colour."""
+    return Text(said(state), STYLES[state])
+
+
+def number(value: float | None) -> str:
+    """A metric's value in four significant digits; nothing for None.
+
+    >>> number(0.98613), number(12.0), number(None)
+    ('0.9861', '12', '')
+    """
+    return "" if value is None else f"{value:.4g}"
+
+
+def duration(seconds: float) -> str:
+    """A length of time in its two largest units.
+
+    >>> duration(7.6), duration(83), duration(7500)
+    ('7s', '1m 23s', '2h 5m')
+    """
+    whole = int(seconds)
+    if whole < 60:  # noqa: PLR2004  (a minute)
+        return f"{whole}s"
+    if whole < 3600:  # noqa: PLR2004  (an hour)
+        return f"{whole // 60}m {whole % 60}s"
+    return f"{whole // 3600}h {whole % 3600 // 60}m"
+
+
+def compact(params: Mapping[str, object]) -> str:
+    """Parameters in a line.
+
+    >>> compact({"lr": 0.0031234, "width": 32, "model": {"depth": 4, "bias": True}})
+    'lr 0.00312 · width 32 · model {depth 4, bias true}'
+    """
+    return " · ".join(f"{name} {brief(value)}" for name, value in params.items())
+
+
+def brief(value: object) -> str:
+    """One parameter's value, a float in three significant digits."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key} {brief(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(brief, value)) + "]"
+    return str(value)
