@@ -106,6 +106,10 @@ class Controller:
                 wall=datetime.now(UTC).isoformat(timespec="seconds"),
             )
         )
+        if not kept:
+            named = {one.checkpoint.path for t in self._state.trials for one in t.checkpoints}
+            with contextlib.suppress(OSError):  # before any slot is there that could write more
+                self._folder.collect(named)
         for number, slot in self._state.slots.items():
             if not slot.lost:
                 self._crew.rejoin(number, slot.incarnation)

@@ -131,9 +131,10 @@ class Processes:
         self._tokens += 1
         self._trials[self._tokens] = trial
         here.send(msgpack.packb(to_plain(order)))
+        start = ["start", self._tokens, str(self._folder.log(order.id.trial))]
         with there:
             socket.send_fds(
-                self._control, [msgpack.packb(["start", self._tokens])], [there.fileno()]
+                self._control, [msgpack.packb(start)], [there.fileno()]
             )
         return trial
 

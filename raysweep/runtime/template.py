@@ -6,7 +6,7 @@ interpreter that imports for itself, and the slot is told why.
 
 Started by `raysweep.runtime.process` with a socket to the slot as its standard of talk:
 
-    slot -> template   ["start", token], with the socket of the trial
+    slot -> template   ["start", token, log file], with the socket of the trial
     template -> slot   ["ready", why trials are started afresh, or ""]
                        ["broken", error, traceback]     the user's code cannot be imported
                        ["started", token, process id]
@@ -20,6 +20,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import ctypes
+import io
 import os
 import pickle
 import selectors
@@ -41,6 +42,7 @@ from raysweep.storage.folder import SweepFolder
 
 PACKET = 256 * 1024  # bytes; more than a metric report or a traceback ever needs
 PR_SET_PDEATHSIG = 1
+MODULE = "raysweep.runtime.template"  # as `python -m` knows it
 ALLOCATOR_THREADS = frozenset({"jemalloc_bg_thd"})  # pyarrow's; it looks after itself in a fork
 
 
@@ -76,6 +78,21 @@ class _Child:
     watch: int  # a file descriptor that is readable once the process has ended
 
 
+@dataclass(frozen=True, slots=True)
+class _Output:
+    """What a trial prints. A full disk costs lines here, and never the trial."""
+
+    pipe: int
+    log: Path
+
+    def copy(self) -> bool:
+        """Copy what is there into the log; False when nothing more will come."""
+        printed = os.read(self.pipe, PACKET)
+        with contextlib.suppress(OSError), self.log.open("ab") as file:
+            file.write(printed)
+        return bool(printed)
+
+
 class Template:
     """The loop: start what the slot asks for, tell what has ended."""
 
@@ -98,15 +115,17 @@ class Template:
         self._selector.register(self._control, selectors.EVENT_READ)
         while True:
             for key, _ in self._selector.select():
-                if key.data is not None:
+                if isinstance(key.data, _Child):
                     self._bury(key.data)
+                elif isinstance(key.data, _Output):
+                    self._copy(key.data)
                 elif not self._start_next():
                     return
 
     def kill_all(self) -> None:
         """Kill every trial with its children."""
         for key in list((self._selector.get_map() or {}).values()):
-            if key.data is not None:
+            if isinstance(key.data, _Child):
                 kill_group(key.data.pid, signal.SIGKILL)
 
     def _start_next(self) -> bool:
@@ -114,16 +133,25 @@ class Template:
         packet, files, _, _ = socket.recv_fds(self._control, PACKET, 1)
         if not packet:
             return False
-        _, token = msgpack.unpackb(packet)
+        _, token, log = msgpack.unpackb(packet)
         connection = socket.socket(fileno=files[0])
-        pid = self._spawn(connection) if self._afresh else self._fork(connection)
+        reading, printing = os.pipe()
+        start = self._spawn if self._afresh else self._fork
+        pid = start(connection, printing)
         connection.close()
+        os.close(printing)
+        self._selector.register(reading, selectors.EVENT_READ, _Output(reading, Path(log)))
         child = _Child(token, pid, os.pidfd_open(pid))
         self._selector.register(child.watch, selectors.EVENT_READ, child)
         self._tell(["started", token, pid])
         return True
 
-    def _fork(self, connection: socket.socket) -> int:
+    def _copy(self, output: _Output) -> None:
+        if not output.copy():
+            self._selector.unregister(output.pipe)
+            os.close(output.pipe)
+
+    def _fork(self, connection: socket.socket, printing: int) -> int:
         template = os.getpid()
         pid = os.fork()
         if pid:
@@ -131,16 +159,18 @@ class Template:
         try:
             self._control.close()
             self._selector.close()
-            become_trial(template)
+            become_trial(template, printing)
             assert self._function is not None
             run_and_leave(self._function, connection, self._folder)
         finally:
             os._exit(70)  # never back into the template's loop
 
-    def _spawn(self, connection: socket.socket) -> int:
+    def _spawn(self, connection: socket.socket, printing: int) -> int:
         number = str(connection.fileno())
-        command = [sys.executable, "-m", __name__, "trial", number, str(self._folder.path)]
-        process = subprocess.Popen(command, pass_fds=[connection.fileno()])  # noqa: S603  (our own)
+        command = [sys.executable, "-m", MODULE, "trial", number, str(self._folder.path)]
+        process = subprocess.Popen(  # noqa: S603  (our own)
+            command, pass_fds=[connection.fileno()], stdout=printing, stderr=printing
+        )
         process.returncode = 0  # it is waited for here, not by subprocess
         return process.pid
 
@@ -180,9 +210,19 @@ def _threads() -> int:
     return sum((task / "comm").read_text().strip() not in ALLOCATOR_THREADS for task in tasks)
 
 
-def become_trial(template: int) -> None:
-    """Make this process the head of a group of its own that does not outlive the template."""
+def become_trial(template: int, printing: int = 1) -> None:
+    """Make this process the head of a group of its own that does not outlive the template.
+
+    Args:
+        template: the template's process id.
+        printing: where its output, and its children's, goes.
+    """
     os.setsid()
+    os.dup2(printing, 1)
+    os.dup2(printing, 2)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(line_buffering=True)  # a killed trial's last lines are wanted most
     die_with_parent(template)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
@@ -201,23 +241,11 @@ def run_and_leave(
     channel = SocketChannel(connection)
     plain = channel.receive(wait=True)
     order = from_plain(Order, plain)
-    _write_to(folder.log(order.id.trial))
     run(function, order, channel)
     atexit._run_exitfuncs()  # noqa: SLF001  (a forked process runs none by itself)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
-
-
-def _write_to(log: Path) -> None:
-    """Send this process's output, and its children's, to a file; to nowhere if it cannot be."""
-    try:
-        file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    except OSError:
-        file = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(file, 1)
-    os.dup2(file, 2)
-    os.close(file)
 
 
 def kill_group(leader: int, number: signal.Signals) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,17 @@ class SweepFolder:
     def log(self, trial: int) -> Path:
         """What a trial wrote to stdout and stderr."""
         return self.path / "logs" / f"trial-{trial:05d}.log"
+
+    def collect(self, named: Collection[str]) -> list[str]:
+        """Remove the files among the checkpoints that are not named, relative to this folder.
+
+        They were being written when their machine was lost. Nothing may be writing any more.
+        """
+        files = (path for path in (self.path / "checkpoints").rglob("*") if path.is_file())
+        unnamed = [path for path in files if str(path.relative_to(self.path)) not in named]
+        for path in unnamed:
+            path.unlink(missing_ok=True)
+        return [str(path.relative_to(self.path)) for path in unnamed]
 
     def exists(self) -> bool:
         """Whether this is a sweep."""

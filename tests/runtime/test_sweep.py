@@ -12,6 +12,7 @@ from sweeps import alive, controller_pid, finished, journaled, kill, running, sl
 
 import raysweep as rs
 from raysweep.result import Result, load_result
+from raysweep.runtime.session import resume, run, watch
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
 
@@ -230,8 +231,6 @@ def test_cancel_ends_what_runs(tmp_path: Path) -> None:
 
 def test_a_suspended_sweep_is_resumed_from_its_checkpoints(tmp_path: Path) -> None:
     """Resume runs what is left; what was finished stays finished."""
-    from raysweep.runtime.session import resume
-
     made = sweep(objectives.climb, tmp_path, space={"pause": rs.choice([0.2])})
     with running(made) as client:
         until(
@@ -244,6 +243,29 @@ def test_a_suspended_sweep_is_resumed_from_its_checkpoints(tmp_path: Path) -> No
     done = [trial.number for trial in before.trials if trial.state == "completed"]
     assert done
     assert {after.trials[number].attempts for number in done} == {1}
+
+
+def test_resume_removes_checkpoints_that_the_journal_does_not_name(tmp_path: Path) -> None:
+    """What was being saved when a machine was lost is not kept for ever."""
+    made = sweep(objectives.climb, tmp_path, space={"pause": rs.choice([0.2])})
+    with running(made) as client:
+        until(client, lambda status: status.reports >= 2)
+    folder = load_result("t", str(tmp_path)).folder
+    orphan = folder.checkpoint(0, 1, 999)
+    orphan.parent.mkdir(parents=True, exist_ok=True)
+    orphan.write_bytes(b"half of it")
+    result = resume(folder, screen="none")
+    assert not orphan.exists()
+    assert result.best.checkpoint() == {"epoch": 6}
+
+
+def test_a_detached_sweep_goes_on_and_is_watched(tmp_path: Path) -> None:
+    """With `detach` the call returns at once; whoever attaches later sees the end."""
+    made = sweep(objectives.climb, tmp_path)
+    started = run(made.spec, made.create, storage=made.storage, detach=True, screen="none")
+    assert not started.state.over
+    assert watch(started.folder, address=None, screen="none")
+    assert load_result("t", str(tmp_path)).phase == "completed"
 
 
 def curve(x: float) -> list[float]:
