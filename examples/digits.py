@@ -139,7 +139,7 @@ sweep = rs.Sweep(
         "width": rs.choice([8, 16, 32]),
         "dropout": rs.uniform(0.0, 0.6),
         "weight_decay": rs.loguniform(1e-5, 1e-1),
-        "batch_size": rs.choice([16, 32, 64, 128]),
+        "batch_size": rs.choice([32, 64, 128]),
     },
     objective=rs.maximize("accuracy"),
     sampler=rs.Random(seed=7),

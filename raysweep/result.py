@@ -201,7 +201,7 @@ class Result:
             best_interval=interval,
             curve=curve,
             _result=self,
-            _kept=trial.nearest_checkpoint(interval),
+            _kept=trial.nearest_checkpoint(interval) if interval else None,
         )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from raysweep.core.events import AttemptId, Checkpoint, Params, StopCause
+from raysweep.core.events import Assign, AttemptId, Checkpoint, Params, Reports, Stop, StopCause
 from raysweep.errors import InvalidTransitionError
 
 
@@ -112,7 +112,7 @@ class Trial:
     begun: float = 0.0
     last_report: int = 0
     unmeasured: list[int] = field(default_factory=list)  # reports without the primary metric
-    names: set[str] = field(default_factory=set)  # metrics seen; forgotten when it ends
+    names: frozenset[str] = frozenset()  # metrics seen in any attempt; forgotten when it ends
     cause: StopCause | None = None
     stop_report: int = 0
 
@@ -125,6 +125,11 @@ class Trial:
     def restored(self) -> Checkpoint | None:
         """What the next attempt starts from."""
         return self.checkpoints[-1].checkpoint if self.checkpoints else None
+
+    @property
+    def can_start_anew(self) -> bool:
+        """Whether the attempt may still say that it took no notice of its checkpoint."""
+        return self.start > 0 and self.last_report == 0
 
     def step(self, step: Step) -> None:
         """Take a step of the table.
@@ -148,9 +153,43 @@ class Trial:
         self.last_report = 0
         self.unmeasured = []
 
+    def start_anew(self) -> None:
+        """The attempt took no notice of its checkpoint: none of an earlier one fits its curve."""
+        self.start = 0
+        self.checkpoints = []
+
+    def order_to_run(self) -> Assign:
+        """The assignment of the current attempt."""
+        return Assign(
+            id=self.id,
+            slot=self.slot,
+            incarnation=self.incarnation,
+            params=self.params,
+            start=self.start,
+            checkpoint=self.restored,
+        )
+
+    def order_to_stop(self) -> Stop:
+        """The stop of the current attempt, once it was decided."""
+        assert self.cause is not None, "only a trial that was told to stop has a cause"
+        return Stop(id=self.id, report=self.stop_report, cause=self.cause, reason=self.reason)
+
+    def note(self, reports: Reports, *, measured: bool) -> None:
+        """Note which metrics these reports hold, and whether the primary metric is among them."""
+        if not self.names.issuperset(reports.names):
+            self.names = self.names.union(reports.names)
+        if not measured:
+            self.unmeasured.extend(range(reports.first, reports.last + 1))
+
     def interval_of(self, report: int) -> int:
         """The interval that the trial had reached with this report of the current attempt."""
         return self.start + report - bisect_right(self.unmeasured, report)
+
+    def takes(self, checkpoint: Checkpoint, last_report: int) -> bool:
+        """Whether a checkpoint's report is in and no later checkpoint of this attempt is."""
+        latest = self.restored
+        known = latest.report if latest is not None and latest.id == checkpoint.id else 0
+        return known < checkpoint.report <= last_report
 
     def keep(self, checkpoint: Checkpoint, interval: int) -> None:
         """Note a durable checkpoint."""
@@ -167,3 +206,8 @@ class Trial:
             key=lambda kept: kept.interval,
             default=None,
         )
+
+    def end(self, reason: str, time: float) -> None:
+        """Note why and when the trial ended, and forget what only a running one needs."""
+        self.reason, self.ended = reason, time
+        self.names, self.unmeasured = frozenset(), []

@@ -16,7 +16,6 @@ from collections import deque
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -29,32 +28,29 @@ from raysweep.core.events import (
     Exchanged,
     Finish,
     Opened,
-    Params,
     Proposed,
     SamplerFailed,
     SlotLost,
 )
 from raysweep.core.exchange import Reception, Refusal, Reply, Request
 from raysweep.core.plain import from_plain, to_plain
-from raysweep.core.samplers import Observation
 from raysweep.core.state import SweepState
 from raysweep.errors import StaleEpochError
+from raysweep.runtime import answers, pace
 from raysweep.runtime.crew import Crew
+from raysweep.runtime.proposals import draw
 from raysweep.runtime.slot import Post
 from raysweep.runtime.status import Status, describe, lines
 from raysweep.storage.dataset import export
 from raysweep.storage.folder import SweepFolder
 from raysweep.storage.journal import Journal
 
-AHEAD = 16  # trials that wait for a slot, so that a sampler's time is nobody's
 HOLD = 5.0  # seconds that an idle slot's request is held back for a trial to come
 LOOK = 0.1  # seconds between looks at time limits, leases and slots
 GOODBYE = 10.0  # seconds that slots have to leave by themselves when the sweep is over
 LINGER = 300.0  # seconds that the controller of an ended sweep still answers those who watch
 STORAGE_AGAIN = 1.0  # seconds between tries at a storage that refuses
 LEASE_MARGIN = 10.0  # seconds beyond its lease before a silent slot's trials go elsewhere
-REQUESTS_A_SECOND = 500  # that the slots together may make: the tick grows with their number
-LEAST_TICK = 0.05
 SHOW_ANYWAY = 1.0  # seconds that the status waits for a storage that does not answer
 LOG_LINES = 2_000  # of what happened, for those who watch
 
@@ -133,25 +129,19 @@ class Controller:
         if refusal is None and self._refused:
             refusal = Refusal.PAUSED
         if refusal is not None:
-            return self._refusal(request, refusal)
+            return answers.refusal(self._state, request, refusal, epoch=self._journal.epoch)
         news = self._state.novel(request, self._clock.now())
         if isinstance(news, Refusal):
-            return self._refusal(request, news)
-        self._take(news)
+            return answers.refusal(self._state, request, news, epoch=self._journal.epoch)
+        if answers.has_effect(self._state, news):
+            self._apply(news)
         if not self._state.slots[request.slot].holds:
             await self._hold(news)
-        if self._refused or self._state.superseded(request.slot, request.incarnation):
-            return self._refusal(request, Refusal.PAUSED)
-        reply = self._reply(request)
+        reply = answers.reply(
+            self._state, request, epoch=self._journal.epoch, slots=self._crew.size
+        )
         await self._committed()
         return reply
-
-    def _take(self, news: Exchanged) -> None:
-        """Apply what a slot says, if it says anything or can be given anything."""
-        known = news.slot in self._state.slots
-        same = known and self._state.slots[news.slot].incarnation == news.incarnation
-        if news.has_news or not same or self._state.can_assign(news.slot):
-            self._apply(news)
 
     async def _hold(self, news: Exchanged) -> None:
         """Keep an idle slot's request until there is a trial for it, or it is time to answer."""
@@ -164,27 +154,6 @@ class Controller:
             if (left := until - time.monotonic()) <= 0:
                 return
             await _wait(self._news, left)
-
-    def _reply(self, request: Request) -> Reply:
-        assigns, stops, drops = self._state.owed(request)
-        return Reply(
-            epoch=self._journal.epoch,
-            sequence=request.sequence,
-            acknowledged=self._state.acknowledged(request),
-            assigns=tuple(assigns),
-            stops=tuple(stops),
-            drops=tuple(drops),
-            tick=max(LEAST_TICK, self._crew.size / REQUESTS_A_SECOND),
-            close=self._state.over,
-        )
-
-    def _refusal(self, request: Request, refusal: Refusal) -> Reply:
-        return Reply(
-            epoch=self._journal.epoch,
-            sequence=request.sequence,
-            refused=refusal,
-            acknowledged=self._state.acknowledged(request) if refusal is Refusal.GAP else (),
-        )
 
     # --- people's way in --------------------------------------------------------------------------
 
@@ -285,16 +254,16 @@ class Controller:
     async def _sample(self) -> None:
         """Keep trials waiting, as long as there are any to propose."""
         while not (self._state.over or self._replaced):
-            ahead = max(AHEAD, 2 * self._crew.size)
+            ahead = pace.ahead(self._crew.size)
             wanted = 0 if self._refused else self._state.proposals_wanted(ahead)
             if not wanted:
                 self._proposing.clear()
                 await _wait(self._proposing, LOOK)
                 continue
-            first = len(self._state.trials)
+            numbers = range(len(self._state.trials), len(self._state.trials) + wanted)
             known = self._state.observations() if self._spec.sampler.learns else []
             try:
-                drawn = await asyncio.to_thread(self._draw, known, range(first, first + wanted))
+                drawn = await asyncio.to_thread(draw, self._spec, known, numbers)
             except Exception as error:  # the sampler may be anyone's: whatever it raises is told
                 log.exception("the sampler failed")
                 self._apply(SamplerFailed(time=self._clock.now(), error=repr(error)))
@@ -307,12 +276,6 @@ class Controller:
                     known=len(known),
                 )
             )
-
-    def _draw(self, known: list[Observation], numbers: range) -> list[Params]:
-        """Ask the sampler for trials, on a thread of its own; fewer when it runs out."""
-        spec = self._spec
-        asked = (spec.sampler.propose(spec.space, known, n, spec.seed) for n in numbers)
-        return list(takewhile(lambda params: params is not None, asked))  # type: ignore[arg-type]  # mypy does not see that None ends it
 
     async def _look(self) -> None:
         """Look after time limits, leases, the epoch and the number of slots."""

@@ -11,11 +11,11 @@ import os
 import pickle
 import queue
 import threading
-import traceback
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 from raysweep.core.events import Ending
+from raysweep.runtime.failures import failure
 from raysweep.runtime.trial import Message, Order, TrainingFunction, run
 from raysweep.storage.folder import SweepFolder
 
@@ -77,9 +77,8 @@ class Inline:
         try:
             self._function = pickle.loads(folder.code.read_bytes())  # noqa: S301  (the user's own code, from the sweep's own folder)
         except Exception as error:  # noqa: BLE001  (the user's imports: whatever they raise is told)
-            line = traceback.format_exception_only(error)[-1].strip()
-            story = traceback.format_exc()
-            self.broken = ["end", Ending.RAISED.value, line, "import", story, ""]
+            told = failure(error)
+            self.broken = ["end", Ending.RAISED.value, told.error, "import", told.traceback, ""]
 
     async def start(self, order: Order) -> InlineTrial:
         """Start a trial."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from raysweep.core.events import Assign, AttemptId, Checkpoint, End, Ending, Params, Stop
 from raysweep.core.exchange import Refusal, Reply, Request, SlotBook

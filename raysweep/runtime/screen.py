@@ -187,13 +187,7 @@ def render(
         rate: reports a second, where known.
         answers: False while the controller does not answer, so that the frame is old.
     """
-    lines: list[RenderableType] = [
-        _ends(_title(status), _times(status), width),
-        _bar(status, width),
-        _ends(_counts(status), _pace(status, rate), width),
-        *_leader(status),
-        *_notices(status, answers=answers),
-    ]
+    lines: list[RenderableType] = [*head(status, width=width, rate=rate, answers=answers)]
     rows = fitting(status.rows, height - len(lines) - 4)  # blank, head, what is left out, cursor
     if rows:
         best = status.best.number if status.best else None
@@ -201,6 +195,19 @@ def render(
     if rows and (hidden := status.ended + status.live - len(rows)):
         lines.append(Text(f"and {hidden:,} more, ended or running", "dim"))
     return Group(*lines[: max(1, height - 1)])
+
+
+def head(
+    status: Status, *, width: int, rate: float | None = None, answers: bool = True
+) -> list[Text]:
+    """Where a sweep stands, in lines of at most `width` columns; the arguments are `render`'s."""
+    return [
+        _ends(_title(status), _times(status), width),
+        _bar(status, width),
+        _ends(_counts(status), _pace(status, rate), width),
+        *_leader(status),
+        *_notices(status, answers=answers),
+    ]
 
 
 def fitting(rows: Sequence[Row], room: int) -> list[Row]:

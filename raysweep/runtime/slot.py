@@ -25,15 +25,14 @@ from raysweep.core.exchange import Refusal, Reply, Request, SlotBook
 from raysweep.core.plain import from_plain, to_plain
 from raysweep.core.samplers import trial_seed
 from raysweep.core.spec import SweepSpec
+from raysweep.runtime import pace
 from raysweep.runtime.inline import Inline
 from raysweep.runtime.process import Processes
 from raysweep.runtime.trial import Message, Order
 from raysweep.storage.folder import SweepFolder
 
 ANSWER = 30.0  # seconds to wait for a reply: longer than a controller holds one back
-AGAIN = 0.3  # seconds between requests while no controller answers
 GOODBYE = 5.0  # seconds after its end in which its actor is killed by itself
-HEARTBEAT = 1.0  # seconds between requests with nothing to say
 
 NAMESPACE = "raysweep"
 
@@ -184,20 +183,14 @@ class Slot:
                 running.tell(["heard", acknowledged.report])
 
     async def _until_next(self, reply: Reply | None, sent: float) -> None:
-        """Wait until the next request is worth making.
-
-        At once when a place is free: the controller holds its reply until there is a trial.
-        """
+        """Wait until the next request is worth making."""
         if reply is None or reply.refused is Refusal.PAUSED:
-            await asyncio.sleep(AGAIN)
+            await asyncio.sleep(pace.AGAIN)
             return
-        if reply.refused is not None or not self._book.holds:
+        if reply.refused is not None:
             return
         tick = 0.0 if self._spec.sync_decisions else reply.tick
-        while not self._book.urgent:
-            due = sent + (tick if self._book.waiting else HEARTBEAT)
-            if (left := due - time.monotonic()) <= 0:
-                return
+        while (left := pace.due(self._book, sent, tick=tick) - time.monotonic()) > 0:
             self._stirred.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stirred.wait(), left)

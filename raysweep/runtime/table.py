@@ -6,7 +6,8 @@ then the parameters, never a number.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from rich.table import Table
 from rich.text import Text
@@ -16,6 +17,8 @@ from raysweep.runtime.status import Row
 
 GUTTER = 2  # blank columns between those of a table
 LEAST_REASON = 20  # columns that a reason needs to be worth reading
+LEAST_PARAMS = 12  # the same of all parameters in one column
+LEAST_NAME = 6  # the same of a parameter's name
 
 # The colours of states and phases.
 STYLES: Mapping[str, str] = {
@@ -33,36 +36,55 @@ STYLES: Mapping[str, str] = {
 }
 
 
+@dataclass(frozen=True)
+class Column:
+    """A column of a table, a cell a row."""
+
+    name: str
+    cells: Sequence[Text]
+    right: bool = False  # numbers stand at the right
+
+    @property
+    def width(self) -> int:
+        """The widest of the cells and the name."""
+        return max([len(self.name), *(cell.cell_len for cell in self.cells)])
+
+
 def trials_table(rows: Sequence[Row], *, width: int, best: int | None) -> Table:
     """Trials as a table of at most `width` columns, a line each; the best one's value stands out.
 
-    Each parameter has a column of its own where that leaves room for the reasons; else all share one.
+    Each parameter has a column of its own where that leaves room for the reasons; else they share
+    one; where there is no room for that, they have none.
     """
-    columns = {
-        "trial": [Text(str(row.number)) for row in rows],
-        "state": [state_text(row.state) for row in rows],
-        "intervals": [Text(str(row.intervals)) for row in rows],
-        "best": [Text(number(row.best), _best_style(row, best)) for row in rows],
-        "latest": [Text(number(row.latest)) for row in rows],
-    }
-    numeric = columns.keys() - {"state"}
-    reasons = [Text(row.reason, "dim") for row in rows]
-    room = width - _width(columns) - GUTTER  # of parameters and reasons
-    params = _params_columns([row.params for row in rows])
-    if room - _width(params) >= LEAST_REASON:
-        columns |= params
-        room -= _width(params)
-    else:
-        shared = {"parameters": [Text(compact(row.params), "dim") for row in rows]}
-        share = min(_width(shared), max(room // 2, room - _width({"why": reasons})))
-        columns |= {"parameters": [_cut(text, share - GUTTER) for text in shared["parameters"]]}
-        room -= share
-    columns["why"] = [_cut(text, room) for text in reasons]
+    columns = [
+        Column("trial", [Text(str(row.number)) for row in rows], right=True),
+        Column("state", [state_text(row.state) for row in rows]),
+        Column("intervals", [Text(str(row.intervals)) for row in rows], right=True),
+        Column(
+            "best", [Text(number(row.best), _best_style(row, best)) for row in rows], right=True
+        ),
+        Column("latest", [Text(number(row.latest)) for row in rows], right=True),
+    ]
+    columns += _params_columns([row.params for row in rows], width - _width(columns) - LEAST_REASON)
+    left = width - _width(columns)
+    columns.append(Column("why", [_cut(Text(row.reason, "dim"), left) for row in rows]))
+    return table_of(columns)
 
+
+def params_table(numbers: Sequence[int], params: Sequence[Params]) -> Table:
+    """Trials as a table of their parameters."""
+    trials = Column("trial", [Text(str(number)) for number in numbers], right=True)
+    return table_of([trials, *_a_column_each(params)])
+
+
+def table_of(columns: Sequence[Column]) -> Table:
+    """A table without lines, for the calm."""
     table = Table(box=None, pad_edge=False, padding=(0, GUTTER, 0, 0), header_style="dim")
-    for name in columns:
-        table.add_column(name, justify="right" if name in numeric else "left", no_wrap=True)
-    for cells in zip(*columns.values(), strict=True):
+    for column in columns:
+        table.add_column(
+            Text(column.name), justify="right" if column.right else "left", no_wrap=True
+        )
+    for cells in zip(*(column.cells for column in columns), strict=True):
         table.add_row(*cells)
     return table
 
@@ -71,19 +93,33 @@ def _best_style(row: Row, best: int | None) -> str:
     return "bold green" if row.number == best else ""
 
 
-def _width(columns: Mapping[str, Sequence[Text]]) -> int:
-    """How many columns of the terminal these take, the gutters after them included."""
-    widest = (
-        max([len(name), *(cell.cell_len for cell in cells)]) for name, cells in columns.items()
-    )
-    return sum(widths + GUTTER for widths in widest)
+def _width(columns: Iterable[Column]) -> int:
+    """How much of the terminal these take, the gutters after them included."""
+    return sum(column.width + GUTTER for column in columns)
 
 
-def _params_columns(params: Sequence[Params]) -> dict[str, list[Text]]:
+def _params_columns(params: Sequence[Params], room: int) -> list[Column]:
+    whole = _a_column_each(params)
+    for columns in (whole, [_with_short_name(column) for column in whole]):
+        if _width(columns) <= room:
+            return columns
+    if room < LEAST_PARAMS:
+        return []
+    return [Column("parameters", [_cut(Text(compact(each)), room - GUTTER) for each in params])]
+
+
+def _a_column_each(params: Sequence[Params]) -> list[Column]:
     names = dict.fromkeys(name for each in params for name in each)
-    return {
-        name: [Text(brief(each[name]) if name in each else "") for each in params] for name in names
-    }
+    return [
+        Column(name, [Text(brief(each[name]) if name in each else "") for each in params])
+        for name in names
+    ]
+
+
+def _with_short_name(column: Column) -> Column:
+    """The column with a name that is hardly wider than what stands below it."""
+    narrow = Column(column.name[:LEAST_NAME], column.cells).width
+    return Column(_cut(Text(column.name), narrow).plain, column.cells)
 
 
 def _cut(text: Text, width: int) -> Text:

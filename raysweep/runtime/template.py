@@ -29,14 +29,14 @@ import socket
 import subprocess
 import sys
 import threading
-import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgpack
 
 from raysweep.core.plain import from_plain
-from raysweep.runtime.trial import TRACEBACK, Message, Order, TrainingFunction, run
+from raysweep.runtime.failures import failure
+from raysweep.runtime.trial import Message, Order, TrainingFunction, run
 from raysweep.storage import checkpoints
 from raysweep.storage.folder import SweepFolder
 
@@ -108,8 +108,8 @@ class Template:
         try:
             self._function, self._afresh = load(self._folder)
         except BaseException as error:  # noqa: BLE001  (the user's code: whatever it raises is told)
-            line = traceback.format_exception_only(error)[-1].strip()
-            self._tell(["broken", line, traceback.format_exc()[-TRACEBACK:]])
+            told = failure(error)
+            self._tell(["broken", told.error, told.traceback])
             return
         self._tell(["ready", self._afresh])
         self._selector.register(self._control, selectors.EVENT_READ)
@@ -161,7 +161,7 @@ class Template:
             self._selector.close()
             become_trial(template, printing)
             assert self._function is not None
-            run_and_leave(self._function, connection, self._folder)
+            run_and_leave(self._function, connection)
         finally:
             os._exit(70)  # never back into the template's loop
 
@@ -234,9 +234,7 @@ def die_with_parent(parent: int) -> None:
         os._exit(1)
 
 
-def run_and_leave(
-    function: TrainingFunction, connection: socket.socket, folder: SweepFolder
-) -> None:
+def run_and_leave(function: TrainingFunction, connection: socket.socket) -> None:
     """Run the trial that the connection orders, in this process, and end the process."""
     channel = SocketChannel(connection)
     plain = channel.receive(wait=True)
@@ -261,7 +259,7 @@ def main(role: str, descriptor: str, path: str) -> None:
     if role == "trial":
         become_trial(os.getppid())
         function, _ = load(folder)
-        run_and_leave(function, connection, folder)
+        run_and_leave(function, connection)
     template = Template(connection, folder)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the client's to act on
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # by way of kill_all

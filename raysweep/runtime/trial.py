@@ -16,11 +16,9 @@ and what a trial is told is one of
 from __future__ import annotations
 
 import errno
-import os
 import random
 import sys
 import time
-import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,13 +30,13 @@ import numpy as np
 from raysweep.core import checks
 from raysweep.core.events import AttemptId, Ending, Params
 from raysweep.errors import CheckpointDamagedError, MetricError, Stopped
+from raysweep.runtime.failures import failure
 from raysweep.storage import checkpoints
 from raysweep.storage.folder import SweepFolder
 
 Message = list[Any]
 TrainingFunction = Callable[["Trial"], object]
 
-TRACEBACK = 16_000  # characters kept of a traceback, its end first: a message must fit a packet
 RETRY = 1.0  # seconds between tries to save to a storage that takes no writes
 
 
@@ -217,24 +215,10 @@ def _ending(function: TrainingFunction, trial: Trial) -> tuple[str, str, str, st
     except SystemExit as leaving:
         if not leaving.code:
             return Ending.RETURNED.value, "", "", ""
-        return _raised(leaving)
+        return Ending.RAISED.value, *failure(leaving)
     except BaseException as error:  # noqa: BLE001  (the user's code: whatever it raises is kept)
-        return _raised(error)
+        return Ending.RAISED.value, *failure(error)
     return Ending.RETURNED.value, "", "", ""
-
-
-def _raised(error: BaseException) -> tuple[str, str, str, str]:
-    story = "".join(traceback.format_exception(error))
-    line = traceback.format_exception_only(error)[-1].strip().partition("\n")[0]
-    return Ending.RAISED.value, line[:500], _where(error), story[-TRACEBACK:]
-
-
-def _where(error: BaseException) -> str:
-    """`train.py:12 in train`: the innermost place of the error."""
-    frames = traceback.extract_tb(error.__traceback__)
-    if not frames:
-        return ""
-    return f"{os.path.basename(frames[-1].filename)}:{frames[-1].lineno} in {frames[-1].name}"  # noqa: PTH119  (a code object's file name need not be a path)
 
 
 def _number(name: str, value: Any) -> float:  # noqa: ANN401  (whatever the user reports)

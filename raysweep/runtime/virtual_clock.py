@@ -12,7 +12,7 @@ from itertools import count
 
 
 class VirtualClock:
-    """Virtual time: what is to happen, the earliest first, in order of asking at one moment."""
+    """The time, in seconds from 0, and what is to happen."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -20,8 +20,10 @@ class VirtualClock:
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
 
     def at(self, time: float, act: Callable[[], None]) -> None:
+        """Have something done at a time, or now if that is past."""
         heapq.heappush(self._heap, (max(time, self.now), next(self._order), act))
 
     def step(self) -> None:
+        """Go on to what is next, and do it."""
         self.now, _, act = heapq.heappop(self._heap)
         act()

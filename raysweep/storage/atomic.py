@@ -97,6 +97,7 @@ def _flush(file: BinaryIO) -> None:
 
 
 def flush_folder(folder: Path) -> None:
+    """Make the names in a folder durable: a file's own flush does not include its name."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

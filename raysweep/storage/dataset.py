@@ -137,25 +137,6 @@ def export(folder: SweepFolder, to: Path | None = None) -> Path:
     return to
 
 
-def counted_metrics(folder: SweepFolder, trial: int, interval: int) -> dict[str, float]:
-    """All metrics of the report that is the trial's counted value at an interval.
-
-    Empty when the trial has not come that far.
-
-    Raises:
-        SweepNotFoundError: there is no such sweep.
-        JournalDamagedError: a committed part of its journal fails its checksum.
-    """
-    replay = _Replay(folder)
-    blocks = replay.reports.blocks()
-    nth = interval - blocks["interval"]
-    counted = replay.reports.counted(replay.state.history)
-    found = np.flatnonzero((blocks["trial"] == trial) & (nth >= 0) & (nth < counted))
-    if not found.size:
-        return {}
-    return replay.reports.metrics_of(blocks[found[0]], int(nth[found[0]]))
-
-
 class _Replay:
     """What a journal comes to: the state, all reports, all decisions."""
 
@@ -250,12 +231,6 @@ class _AllReports:
             counted[index] = min(max(0, least - first), measured)
             known[trial] = min(least, first)
         return counted
-
-    def metrics_of(self, block: np.void, nth: int) -> dict[str, float]:
-        """The metrics of the nth report of a block, from 0."""
-        names = list(self._names)[block["names"]]
-        cell = int(block["cell"]) + nth * len(names)
-        return dict(zip(names, self._values[cell : cell + len(names)], strict=True))
 
     def table(self, first: int, end: int, counted: Ints, schema: pa.Schema) -> pa.Table:
         """The rows from `first` up to `end` of the metrics table."""

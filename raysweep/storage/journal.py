@@ -22,7 +22,7 @@ import re
 import struct
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -71,7 +71,7 @@ class _Segment:
     follows: int  # the epoch before; 0 at the beginning
     offset: int  # where the segment of that epoch ends for this one
     blocks: list[_Block]
-    whole: bool  # False when bytes follow the last block
+    tail: bytes  # what follows the last of them
 
     @property
     def end(self) -> int:
@@ -221,8 +221,7 @@ def _chain(folder: Path, before: int | None) -> list[_Segment]:
         epochs.pop()  # its controller died before its first commit
     if not epochs or newest is None:
         return []
-    if not newest.whole:
-        _refuse_damage(newest)
+    _refuse_damage(newest)
     return _followed(folder, newest)
 
 
@@ -237,8 +236,7 @@ def _followed(folder: Path, newest: _Segment) -> list[_Segment]:
         blocks = [block for block in earlier.blocks if block.end <= later.offset]
         if not blocks or blocks[-1].end != later.offset:
             raise _damage(earlier.path, earlier.end, "a commit fails its checksum")
-        chain.insert(0, _Segment(earlier.epoch, earlier.path, earlier.follows, earlier.offset,
-                                 blocks, whole=True))  # fmt: skip
+        chain.insert(0, replace(earlier, blocks=blocks))
     return chain
 
 
@@ -257,8 +255,7 @@ def _segment(folder: Path, epoch: int) -> _Segment | None:
     version, follows, offset = msgpack.unpackb(blocks[0].payload)
     if version != FORMAT:
         raise JournalDamagedError(f"{path} has format {version}; this raysweep reads {FORMAT}")
-    whole = blocks[-1].end == len(data)
-    return _Segment(epoch, path, follows, offset, blocks, whole)
+    return _Segment(epoch, path, follows, offset, blocks, data[blocks[-1].end :])
 
 
 def _blocks(data: bytes) -> Iterator[_Block]:
@@ -290,10 +287,9 @@ def _header_at(data: bytes, offset: int) -> bool:
 
 def _refuse_damage(segment: _Segment) -> None:
     """Tell a commit that was being written from one that was written and is damaged now."""
-    data = segment.path.read_bytes()
-    if _whole_block_after(data, segment.end + 1):
+    if _whole_block_after(segment.tail, 1):
         raise _damage(segment.path, segment.end, "a commit fails its checksum, whole ones follow")
-    if not _was_being_written(data, segment.end):
+    if segment.tail and not _was_being_written(segment.tail, segment.end % PAGE):
         raise _damage(segment.path, segment.end, "the last commit fails its checksum")
 
 
@@ -305,17 +301,20 @@ def _whole_block_after(data: bytes, offset: int) -> bool:
     return False
 
 
-def _was_being_written(data: bytes, offset: int) -> bool:
-    """Whether the bytes from here are a block cut short, or one of which pages never arrived."""
-    rest = data[offset:]
-    if len(rest) < HEADER.size:
-        return rest.startswith(MAGIC[: len(rest)]) or not any(rest)
-    if _header_at(data, offset):
-        length = HEADER.unpack_from(data, offset)[1]
-        if len(rest) < HEADER.size + length:
-            return True
-    pages = (data[at : at + PAGE] for at in range(offset - offset % PAGE, len(data), PAGE))
-    return not all(any(page[-len(rest) :]) for page in pages)
+def _was_being_written(tail: bytes, into_page: int) -> bool:
+    """Whether these bytes are a block cut short, or one of which pages never arrived.
+
+    Args:
+        tail: what follows the last whole block; not empty.
+        into_page: how many bytes of its first page lie before it.
+    """
+    if len(tail) < HEADER.size:
+        return tail.startswith(MAGIC[: len(tail)]) or not any(tail)
+    if _header_at(tail, 0) and len(tail) < HEADER.size + HEADER.unpack_from(tail)[1]:
+        return True
+    first = PAGE - into_page
+    pages = [tail[:first], *(tail[at : at + PAGE] for at in range(first, len(tail), PAGE))]
+    return not all(any(page) for page in pages)
 
 
 def _damage(path: Path, offset: int, what: str) -> JournalDamagedError:

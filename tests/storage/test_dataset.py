@@ -43,7 +43,7 @@ from raysweep.core.state import SweepState
 from raysweep.core.trials import TrialState
 from raysweep.errors import SweepNotFoundError
 from raysweep.storage import dataset
-from raysweep.storage.dataset import counted_metrics, export
+from raysweep.storage.dataset import export
 from raysweep.storage.folder import SweepFolder
 from raysweep.storage.journal import Journal
 
@@ -554,31 +554,6 @@ def test_a_folder_without_a_sweep_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SweepNotFoundError, match="nothing-here"):
         export(SweepFolder(tmp_path / "nothing-here"))
     assert [] == list(tmp_path.iterdir())
-
-
-# --- one report's metrics -------------------------------------------------------------------------
-
-
-def test_counted_metrics_are_those_of_the_attempt_that_counts(make: Make) -> None:
-    """All metrics of the report, from the attempt whose interval was kept."""
-    sweep = make()
-    sweep.propose({"x": 0.1}, {"x": 0.2})
-    sweep.report(0, loss=[5.0, 4.0], score=[0.1, 0.2])
-    sweep.report(1, score=[0.7])
-    sweep.lose_slot()
-    sweep.exchange(reports=(sweep.reports(0, loss=[3.0, 2.0], score=[0.3, 0.4]),))
-    assert {"loss": 2.0, "score": 0.4} == counted_metrics(sweep.folder, 0, 2)
-
-
-@pytest.mark.parametrize(("trial", "interval"), [(0, 0), (0, 2), (1, 1)])
-def test_an_interval_that_was_not_reached_has_no_metrics(
-    make: Make, trial: int, interval: int
-) -> None:
-    """Neither before the first, nor after the last, nor of a trial that is not there."""
-    sweep = make()
-    sweep.propose({"x": 0.1})
-    sweep.report(0, score=[0.1])
-    assert {} == counted_metrics(sweep.folder, trial, interval)
 
 
 # --- any sweep ------------------------------------------------------------------------------------

@@ -1,0 +1,64 @@
+"""The commands that start nothing: `validate`, `preview`, `doctor`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+import click
+
+from raysweep.cli import doctor as doctors
+from raysweep.cli import documents, files, options, pages
+from raysweep.cli.doctor import Mark
+from raysweep.cli.group import FAILED
+
+
+@click.command()
+@options.file
+@options.settings
+@options.output
+def validate(file: Path, settings: Mapping[str, str], as_json: bool) -> None:
+    """Check a file and say what it asks for; nothing is started."""
+    spec = files.changed(files.load(file).spec, settings)
+    if as_json:
+        documents.echo(spec.to_dict())
+    else:
+        pages.show(*pages.of_spec(spec))
+
+
+@click.command()
+@options.file
+@click.option("-n", "--count", type=click.IntRange(min=1), default=5, show_default=True,
+              help="How many trials.")  # fmt: skip
+@options.settings
+@options.output
+def preview(file: Path, count: int, settings: Mapping[str, str], as_json: bool) -> None:
+    """Show the parameters of the first trials; nothing is started."""
+    sweep = files.load(file)
+    sweep.spec = files.changed(sweep.spec, settings)
+    trials = sweep.preview(count)
+    if as_json:
+        documents.echo(trials)
+    else:
+        pages.show(pages.of_preview(trials))
+
+
+@click.command()
+@options.storage
+@options.address
+@options.output
+@click.pass_context
+def doctor(ctx: click.Context, storage: str, address: str | None, as_json: bool) -> None:
+    """Check this machine, the storage and the cluster."""
+    checks = []
+    for check in doctors.examine(storage, address):
+        checks.append(check)
+        if not as_json:
+            pages.show(pages.of_check(check))
+    if as_json:
+        documents.echo([dataclasses.asdict(check) for check in checks])
+    ctx.exit(FAILED if any(check.mark is Mark.FAIL for check in checks) else 0)
+
+
+COMMANDS = {"validate": validate, "preview": preview, "doctor": doctor}

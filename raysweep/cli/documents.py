@@ -1,0 +1,85 @@
+"""What `-o json` prints: sweeps and trials as JSON's builtins.
+
+One rule: every document can be read by every JSON parser: a number that is not finite is null.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from raysweep.core.trials import TERMINAL
+from raysweep.result import Result, TrialResult
+
+Document = dict[str, Any]
+
+
+def echo(value: object) -> None:
+    """Print a value as JSON."""
+    click.echo(json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def plain(value: object) -> object:
+    """The value with null for every number that is not finite."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {key: plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    return value
+
+
+def of_sweep(result: Result) -> Document:
+    """A sweep without its trials, except for the best."""
+    state = result.state
+    return {
+        "name": result.name,
+        "phase": str(result.phase),
+        "reason": result.reason,
+        "metric": state.spec.objective.metric,
+        "goal": str(state.spec.objective.goal),
+        "seconds": result.seconds,
+        "trials": len(state.trials),
+        "total_trials": state.spec.total_trials,
+        "counts": {str(kind): count for kind, count in sorted(state.counts.items()) if count},
+        "reports": state.reports,
+        "best": None if state.best is None else of_trial(result.best),
+        "path": result.path,
+    }
+
+
+def of_trial(trial: TrialResult) -> Document:
+    """A trial without its curve."""
+    return {
+        "trial": trial.number,
+        "state": trial.state,
+        "params": trial.params,
+        "best": trial.best,
+        "best_interval": trial.best_interval,
+        "intervals": trial.intervals,
+        "attempts": trial.attempts,
+        "reason": trial.reason,
+        "error": trial.error,
+        "checkpoint": trial.checkpoint_path,
+        "checkpoint_interval": trial.checkpoint_interval,
+    }
+
+
+def of_line(result: Result) -> Document:
+    """A sweep as one of many."""
+    state = result.state
+    best = state.best
+    return {
+        "name": result.name,
+        "phase": str(result.phase),
+        "ended": sum(state.counts[kind] for kind in TERMINAL),
+        "total_trials": state.spec.total_trials,
+        "metric": state.spec.objective.metric,
+        "best": None if best is None else best.value,
+        "best_trial": None if best is None else best.trial,
+    }

@@ -1,0 +1,115 @@
+"""A sweep out of a Python file, and changes to its spec from the command line.
+
+One rule: whatever is wrong with the file is said in one message with the file and the line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import sys
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from raysweep.core import checks
+from raysweep.core.spec import SweepSpec
+from raysweep.errors import SpecError, UserError
+from raysweep.sweep import Sweep, found_in
+
+OPEN = ("resources.custom",)  # mappings whose keys are the user's
+
+
+def load(file: Path) -> Sweep:
+    """The sweep that a Python file holds at its top level; `__main__` blocks do not run.
+
+    Raises:
+        SpecError: it is no Python file, an error is in it, or it does not hold one sweep.
+    """
+    if file.suffix in (".yml", ".yaml"):
+        raise SpecError(
+            f"{file}: job files are not supported yet; write a Python file that holds a Sweep:"
+            f" sweep = rs.Sweep(train, ...)"
+        )
+    if file.suffix != ".py":
+        raise SpecError(f"{file} must be a Python file (.py), but ends with {file.suffix!r}")
+    return found_in(_imported(file))
+
+
+def _imported(file: Path) -> ModuleType:
+    """The file as a module of its own name, beside which its neighbours can be imported."""
+    path = file.resolve()
+    name = path.stem if path.stem not in sys.modules else f"_{path.stem}"
+    source = importlib.util.spec_from_file_location(name, path)
+    assert source is not None, "a path that ends with .py has a loader"
+    assert source.loader is not None, "the same"
+    module = importlib.util.module_from_spec(source)
+    sys.modules[name] = module
+    sys.path.insert(0, str(path.parent))
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # stdout is for results
+            source.loader.exec_module(module)
+    except (Exception, SystemExit) as error:  # anything may be in a user's file
+        raise SpecError(_told(file, error)) from error
+    return module
+
+
+def _told(file: Path, error: BaseException) -> str:
+    """`examples/digits.py:12: what is wrong there`."""
+    where = f"{file}:{_line(file.resolve(), error)}"
+    if isinstance(error, SyntaxError):
+        return f"{error.filename or file}:{error.lineno}: {type(error).__name__}: {error.msg}"
+    if isinstance(error, UserError):
+        return f"{where}: {error}"
+    return f"{where}: {type(error).__name__}: {error}"
+
+
+def _line(path: Path, error: BaseException) -> int:
+    """The line of the file that the error passed through last."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if os.path.realpath(frame.filename) == str(path)]
+    return (lines and lines[-1]) or 1
+
+
+def changed(spec: SweepSpec, settings: Mapping[str, str]) -> SweepSpec:
+    """The spec with some of its parts set anew.
+
+    Args:
+        spec: what the file asks for.
+        settings: dotted path -> value as JSON; what is no JSON is a string.
+
+    Raises:
+        SpecError: there is no such path, or what comes out cannot be run.
+    """
+    if not settings:
+        return spec
+    document = json.loads(json.dumps(spec.to_dict()))  # a copy, down to the mappings inside
+    for path, text in settings.items():
+        _put(document, path, _value(text))
+    if "sampler.seed" in settings:  # the sweep's seed is the sampler's
+        document["seed"] = document["sampler"]["seed"]
+    return SweepSpec.from_dict(document)
+
+
+def _put(document: dict[str, Any], path: str, value: object) -> None:
+    *parents, last = path.split(".")
+    place: Any = document
+    name = "spec"
+    for key in parents:
+        checks.known_keys(name, {key: None}, checks.mapping(name, place))
+        place = place[key]
+        name = key if name == "spec" else f"{name}.{key}"
+    if name not in OPEN:
+        checks.known_keys(name, {last: None}, checks.mapping(name, place))
+    place[last] = value
+
+
+def _value(text: str) -> Any:  # noqa: ANN401  (whatever JSON says)
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

@@ -1,0 +1,285 @@
+"""Text on stdout: sweeps, trials, specs and checks as people read them.
+
+One rule: a terminal gets lines that fit it, and a pipe gets whole lines.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from datetime import datetime
+from typing import Any
+
+import click
+from rich.console import Console, RenderableType
+from rich.text import Text
+
+from raysweep.cli.doctor import Check, Mark
+from raysweep.cli.options import command_line
+from raysweep.cli.story import AttemptTold, Judged, Story
+from raysweep.core.choices import Choice
+from raysweep.core.expressions import Expression
+from raysweep.core.spec import SweepSpec
+from raysweep.core.trials import TrialState
+from raysweep.result import Result, TrialResult
+from raysweep.runtime.screen import head
+from raysweep.runtime.status import describe, row
+from raysweep.runtime.table import (
+    STYLES,
+    Column,
+    duration,
+    number,
+    params_table,
+    state_text,
+    table_of,
+    trials_table,
+)
+
+PIPE_WIDTH = 200  # columns where there is no terminal
+HEAD_WIDTH = 100  # columns that a head may take: beyond it, its two ends lose each other
+LAST_LINES = 20  # of a traceback, a log or a list of decisions
+
+MARKS: Mapping[Mark, str] = {Mark.OK: "green", Mark.WARN: "yellow", Mark.FAIL: "bold red"}
+
+
+def show(*parts: RenderableType) -> None:
+    """Print on stdout, without the blanks that fill up the lines of a table."""
+    console = _console()
+    with console.capture() as captured:
+        for part in parts:
+            console.print(part, soft_wrap=isinstance(part, Text) and not part.no_wrap)
+    lines = [line.rstrip() for line in captured.get().splitlines()]
+    click.echo("\n".join(lines), color=True)  # rich has decided already
+
+
+def width() -> int:
+    """The columns that there are."""
+    return _console().width
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
+
+
+# --- a sweep --------------------------------------------------------------------------------------
+
+
+def of_head(result: Result) -> list[Text]:
+    """Where a sweep stands."""
+    status = describe(result.state, now=result.seconds)
+    return head(status, width=min(width(), HEAD_WIDTH))
+
+
+def of_sweep(result: Result) -> list[RenderableType]:
+    """A sweep with all of its trials."""
+    state = result.state
+    rows = [row(state, trial) for trial in state.trials]
+    best = None if state.best is None else state.best.trial
+    table = trials_table(rows, width=width(), best=best)
+    body: list[RenderableType] = [table, Text()] if rows else []
+    return [*of_head(result), Text(), *body, of_place(result)]
+
+
+def of_place(result: Result) -> Text:
+    """Where a sweep's files are, and what to do next."""
+    storage = result.folder.path.parent
+    lines = [Text.assemble(("files  ", "dim"), result.path)]
+    if not result.state.over:
+        lines += [_next("watch", result), _next("resume", result)]
+    elif result.state.best is not None:
+        lines.append(Text.assemble(("next   ", "dim"), command_line("best", result.name, storage)))
+    return Text("\n").join(lines)
+
+
+def _next(verb: str, result: Result) -> Text:
+    line = command_line(verb, result.name, result.folder.path.parent)
+    why = "if it runs on a cluster" if verb == "watch" else "if it was interrupted"
+    return Text.assemble(("next   ", "dim"), line, (f"   {why}", "dim"))
+
+
+def of_list(sweeps: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """Sweeps, a line each; they come as `-o json` prints them."""
+    return table_of(
+        [
+            Column("sweep", [Text(each["name"]) for each in sweeps]),
+            Column("phase", [state_text(each["phase"]) for each in sweeps]),
+            Column("trials", [Text(_share(each)) for each in sweeps], right=True),
+            Column("best", [Text(_leader(each)) for each in sweeps]),
+            Column("began", [Text(_local(each["began"])) for each in sweeps]),
+        ]
+    )
+
+
+def _share(sweep: Mapping[str, Any]) -> str:
+    total = sweep.get("total_trials")
+    return f"{sweep.get('ended', '')}{f' of {total}' if total else ''}"
+
+
+def _leader(sweep: Mapping[str, Any]) -> str:
+    best = sweep.get("best")
+    return "" if best is None else f"{sweep['metric']} {number(best)} (trial {sweep['best_trial']})"
+
+
+def _local(moment: str) -> str:
+    return f"{datetime.fromisoformat(moment).astimezone():%Y-%m-%d %H:%M}"
+
+
+# --- a trial --------------------------------------------------------------------------------------
+
+
+def of_best(result: Result, trial: TrialResult) -> list[RenderableType]:
+    """The best trial: its values, its metrics, its checkpoint."""
+    metric = result.state.spec.objective.metric
+    title = Text.assemble(
+        f"best {metric} of {result.name}: ",
+        (number(trial.best), "bold green"),
+        f" in trial {trial.number} ({trial.state}) at interval {trial.best_interval}",
+    )
+    parts: list[RenderableType] = [title, *_section("parameters", _values(trial.params))]
+    parts += _section("metrics", _values(trial.metrics))
+    if trial.checkpoint_path is None:
+        return [*parts, Text(), Text("no checkpoint was saved at or before that interval", "dim")]
+    parts += _section(f"checkpoint of interval {trial.checkpoint_interval}", trial.checkpoint_path)
+    load = f'import raysweep as rs; tree = rs.load_checkpoint("{trial.checkpoint_path}")'
+    return parts + _section("load it in Python", load)
+
+
+def of_story(result: Result, trial: TrialResult, story: Story) -> list[RenderableType]:
+    """A trial's story."""
+    title = Text.assemble(f"trial {trial.number} of {result.name}: ", state_text(trial.state))
+    parts: list[RenderableType] = [title, Text(f"  {story.ended}")]
+    parts += _section("parameters", _values(trial.params))
+    parts += [Text(), Text("attempts", "bold"), *map(_attempt, story.attempts)]
+    if trial.state != TrialState.WAITING:
+        policy = _written_part(result.state.spec.policy)
+        parts += [Text(), Text(f"judged by: {policy}", "bold"), *_judged(story.judged)]
+    parts += _section(f"traceback (last {LAST_LINES} lines)", _last(trial.traceback))
+    return parts + _section(f"log (last {LAST_LINES} lines)", _last(trial.log))
+
+
+def _attempt(told: AttemptTold) -> Text:
+    restored = f", from interval {told.start} ({told.checkpoint})" if told.checkpoint else ""
+    until = "now" if told.ended is None else duration(told.ended)
+    reports = f"{told.reports} report{'s' * (told.reports != 1)}"
+    line = (
+        f"  {told.attempt}  on slot {told.slot}, {duration(told.assigned)} to {until}"
+        f"{restored}, {reports}"
+    )
+    return Text(f"{line}: {told.ending}" if told.ending else line)
+
+
+def _judged(judged: list[Judged]) -> list[RenderableType]:
+    """The last judgements."""
+    if not judged:
+        return [Text("  it reached no interval", "dim")]
+    last = judged[-LAST_LINES:]
+    table = table_of(
+        [
+            Column("attempt", [Text(str(each.attempt)) for each in last], right=True),
+            Column("interval", [Text(str(each.interval)) for each in last], right=True),
+            Column("value", [Text(number(each.value)) for each in last], right=True),
+            Column("best", [Text(number(each.best)) for each in last], right=True),
+            Column("", [_answer(each) for each in last]),
+            Column("why", [Text(each.why) for each in last]),
+        ]
+    )
+    hidden = len(judged) - len(last)
+    return [*([Text(f"  {hidden:,} intervals before these", "dim")] if hidden else []), table]
+
+
+def _answer(judged: Judged) -> Text:
+    return Text("stop", STYLES["stopped"]) if judged.stopped else Text("go on", "green")
+
+
+def _last(text: str) -> str:
+    return "\n".join(text.splitlines()[-LAST_LINES:])
+
+
+def _values(values: Mapping[str, object]) -> str:
+    longest = max(map(len, values), default=0)
+    return "\n".join(f"{name:{longest}}  {_exact(value)}" for name, value in values.items())
+
+
+def _exact(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _section(title: str, body: str) -> list[RenderableType]:
+    """A title and an indented body; nothing when there is no body."""
+    if not body:
+        return []
+    return [Text(), Text(title, "bold"), Text("\n".join(f"  {line}" for line in body.splitlines()))]
+
+
+# --- a spec ---------------------------------------------------------------------------------------
+
+
+def of_spec(spec: SweepSpec) -> list[RenderableType]:
+    """What a sweep asks for."""
+    size = spec.space.size
+    total = "until the timeout" if spec.total_trials is None else f"{spec.total_trials:,}"
+    at_once = spec.limits.max_concurrent_trials
+    about = {
+        "sweep": spec.name,
+        "objective": f"{spec.objective.goal} {spec.objective.metric}",
+        "space": "no end of combinations" if size is None else f"{size:,} combinations",
+        **{f"  {name}": written(each) for name, each in spec.space.parameters.items()},
+        "sampler": _written_part(spec.sampler),
+        "seed": str(spec.seed),
+        "policy": _written_part(spec.policy),
+        "trials": f"{total}, {'as many as fit' if at_once is None else at_once} at once",
+        "timeout": _limit(spec.limits.timeout),
+        "trial timeout": _limit(spec.limits.trial_timeout),
+        "each trial": ", ".join(f"{amount:g} {name}" for name, amount in spec.resources.demand().items()),
+        "attempts": str(spec.max_attempts),
+    }  # fmt: skip
+    longest = max(map(len, about))
+    return [Text.assemble((f"{name:{longest}}  ", "dim"), text) for name, text in about.items()]
+
+
+def _limit(seconds: float | None) -> str:
+    return "none" if seconds is None else duration(seconds)
+
+
+def _written_part(part: object) -> str:
+    """A sampler or a policy with the fields that were given: `bandit(slack_factor=0.1)`."""
+    given = [
+        f"{each.name}={getattr(part, each.name)}"
+        for each in fields(part)  # type: ignore[arg-type]  # samplers and policies are dataclasses
+        if getattr(part, each.name) != each.default
+    ]
+    return f"{part.kind}({', '.join(given)})" if given else part.kind  # type: ignore[attr-defined]  # so is their kind
+
+
+def written(template: object) -> str:
+    """An expression as one writes it.
+
+    >>> from raysweep.core.space import choice, randint, uniform
+    >>> written(uniform(0, 0.5)), written(choice(["linear", {"depth": randint(8)}]))
+    ('uniform(0.0, 0.5)', "choice(['linear', {'depth': randint(8)}])")
+    """
+    if isinstance(template, Choice):
+        return f"choice({written(list(template.values))})"
+    if isinstance(template, Expression):
+        bounds = ", ".join(repr(getattr(template, each.name)) for each in fields(template))
+        return f"{template.kind}({bounds})"
+    if isinstance(template, Mapping):
+        return f"{{{', '.join(f'{key!r}: {written(value)}' for key, value in template.items())}}}"
+    if isinstance(template, list):
+        return f"[{', '.join(map(written, template))}]"
+    return repr(template)
+
+
+def of_preview(trials: list[dict[str, object]]) -> RenderableType:
+    """The parameters of the first trials."""
+    return params_table(range(len(trials)), trials)
+
+
+# --- checks ---------------------------------------------------------------------------------------
+
+
+def of_check(check: Check) -> Text:
+    """A check, a line."""
+    return Text.assemble((f"{check.mark:5}", MARKS[check.mark]), f"{check.name:14} ", check.found)

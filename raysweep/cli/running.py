@@ -1,0 +1,173 @@
+"""The commands that need Ray: `run`, `watch`, `cancel`, `resume`.
+
+One rule: Ray is imported once nothing is left to refuse without it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import click
+
+from raysweep.cli import documents, files, options, pages
+from raysweep.cli.group import FAILED
+from raysweep.core.state import Phase
+from raysweep.errors import SpecError, UserError
+from raysweep.result import Result
+from raysweep.storage.folder import SweepFolder, find_sweep, new_sweep
+
+detach_option = click.option(
+    "--detach", is_flag=True, help="Start it and leave; needs a cluster (--address)."
+)
+
+
+@click.command()
+@options.file
+@options.settings
+@options.address
+@click.option("--cpus", help="CPUs of one trial.")
+@click.option("--gpus", help="GPUs of one trial; may be a part of one, such as 0.5.")
+@click.option("--storage", metavar="FOLDER", envvar=options.ENVIRONMENT, show_envvar=True,
+              help="Where the sweep will live; default: as the file says, else ~/raysweep.")  # fmt: skip
+@click.option("--name", help="The sweep's name; default: as the file says, else made up.")
+@detach_option
+@options.output
+@click.pass_context
+def run(
+    ctx: click.Context,
+    *,
+    file: Path,
+    settings: Mapping[str, str],
+    address: str | None,
+    cpus: str | None,
+    gpus: str | None,
+    storage: str | None,
+    name: str | None,
+    detach: bool,
+    as_json: bool,
+) -> None:
+    """Run the sweep that a file defines."""
+    sweep = files.load(file)
+    called = None if name is None else json.dumps(name)  # a name of digits is no number
+    flags = {"resources.cpus": cpus, "resources.gpus": gpus, "name": called}
+    given = {path: value for path, value in flags.items() if value is not None}
+    sweep.spec = files.changed(sweep.spec, {**settings, **given})
+    sweep.storage = storage or sweep.storage
+    new_sweep(sweep.storage, sweep.spec.name)
+    from raysweep.runtime import session  # noqa: PLC0415  (see the rule above)
+
+    with _cluster(address):
+        result = session.run(
+            sweep.spec, sweep.create, storage=sweep.storage, address=address, detach=detach
+        )
+    _close(ctx, result, as_json=as_json)
+
+
+@click.command()
+@options.name
+@options.storage
+@options.address
+@detach_option
+@options.output
+@click.pass_context
+def resume(
+    ctx: click.Context, *, name: str, storage: str, address: str | None, detach: bool, as_json: bool
+) -> None:
+    """Take up a sweep that was interrupted."""
+    folder = find_sweep(storage, name)
+    _refuse_over(folder)
+    from raysweep.runtime import session  # noqa: PLC0415  (see the rule above)
+
+    with _cluster(address):
+        result = session.resume(folder, address=address, detach=detach)
+    _close(ctx, result, as_json=as_json)
+
+
+@click.command()
+@options.name
+@options.storage
+@options.address
+@options.output
+@click.pass_context
+def watch(ctx: click.Context, name: str, storage: str, address: str | None, as_json: bool) -> None:
+    """Watch a running sweep until it is over."""
+    folder = find_sweep(storage, name)
+    if not Result(folder).state.over:
+        from raysweep.runtime import session  # noqa: PLC0415  (see the rule above)
+
+        with _cluster(address), _leaving(folder):
+            if not session.watch(folder, address=address):
+                raise _nothing_runs(folder)
+    _close(ctx, Result(folder), as_json=as_json)
+
+
+@click.command()
+@options.name
+@options.storage
+@options.address
+@click.option("--reason", default="canceled", show_default=True, help="Why, for the record.")
+def cancel(name: str, storage: str, address: str | None, reason: str) -> None:
+    """End a running sweep."""
+    folder = find_sweep(storage, name)
+    _refuse_over(folder)
+    from raysweep.runtime import session  # noqa: PLC0415  (see the rule above)
+
+    with _cluster(address):
+        if not session.cancel(folder, address=address, reason=reason):
+            raise _nothing_runs(folder)
+    click.echo(f"{name} ends: its trials have been told to stop")
+
+
+COMMANDS = {"run": run, "resume": resume, "watch": watch, "cancel": cancel}
+
+
+@contextlib.contextmanager
+def _cluster(address: str | None) -> Iterator[None]:
+    """Say in words that there is no cluster."""
+    try:
+        yield
+    except ConnectionError as error:
+        where = "that was looked for" if address is None else f"at {address!r}"
+        raise UserError(
+            f"no Ray cluster {where} answers ({str(error).partition('. ')[0]}); start one with"
+            f" `ray start --head`, or give another --address"
+        ) from error
+
+
+@contextlib.contextmanager
+def _leaving(folder: SweepFolder) -> Iterator[None]:
+    """Tell who leaves with Ctrl-C that the sweep stays."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        again = options.command_line("watch", folder.name, folder.path.parent)
+        click.echo(f"the sweep goes on; watch it again with:\n  {again}", err=True)
+        raise
+
+
+def _refuse_over(folder: SweepFolder) -> None:
+    result = Result(folder)
+    if result.state.over:
+        line = options.command_line("show", folder.name, folder.path.parent)
+        raise SpecError(f"sweep {folder.name!r} is over ({result.phase}): see `{line}`")
+
+
+def _nothing_runs(folder: SweepFolder) -> UserError:
+    line = options.command_line("resume", folder.name, folder.path.parent)
+    return UserError(
+        f"sweep {folder.name!r} does not run on this cluster (--address names another);"
+        f" if it was interrupted, take it up with `{line}`"
+    )
+
+
+def _close(ctx: click.Context, result: Result, *, as_json: bool) -> None:
+    """Print what a sweep came to; what is not over was detached."""
+    if as_json:
+        documents.echo(documents.of_sweep(result))
+    else:
+        pages.show(*pages.of_head(result), pages.of_place(result))
+    done = result.phase is Phase.COMPLETED or not result.state.over
+    ctx.exit(0 if done else FAILED)

@@ -1,0 +1,102 @@
+"""Who is where: the trials, the slots, and which slot holds which trial.
+
+One rule: a trial changes its state only through `Roster.step`, which keeps every count and every
+set in line with it. Nothing here decides anything.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from sortedcontainers import SortedList
+
+from raysweep.core.events import Assign, AttemptId, Params
+from raysweep.core.trials import LIVE, Step, Trial, TrialState
+
+
+@dataclass(slots=True, kw_only=True)
+class Slot:
+    """What the sweep knows of a slot."""
+
+    incarnation: int
+    places: int = 0
+    lost: bool = False
+    holds: set[int] = field(default_factory=set)  # numbers of the trials that are its to run
+
+
+@dataclass(slots=True)
+class Roster:
+    """Every trial and every slot of a sweep; equal to another that would answer alike."""
+
+    most_live: int | None  # trials on slots at once; None: as many as the slots have places for
+    trials: list[Trial] = field(default_factory=list)  # by number
+    slots: dict[int, Slot] = field(default_factory=dict)
+    counts: Counter[TrialState] = field(default_factory=Counter)
+    live: set[int] = field(default_factory=set)  # numbers of the trials that are on a slot
+    # Numbers of those that wait, lowest first: what was lost or failed goes before what is new.
+    waiting: SortedList = field(default_factory=SortedList)
+
+    def add(self, params: Params) -> None:
+        """A new trial, which waits."""
+        trial = Trial(number=len(self.trials), params=params)
+        self.trials.append(trial)
+        self.counts[trial.state] += 1
+        self.waiting.add(trial.number)
+
+    def step(self, trial: Trial, step: Step) -> None:
+        """Take a trial's step.
+
+        Raises:
+            InvalidTransitionError: the trial has no such step; nothing is changed.
+        """
+        before, number = trial.state, trial.number
+        trial.step(step)
+        self.counts[before] -= 1
+        self.counts[trial.state] += 1
+        if before is TrialState.WAITING:
+            self.waiting.remove(number)
+        elif trial.state is TrialState.WAITING:
+            self.waiting.add(number)
+        if trial.state in LIVE:
+            self.live.add(number)
+        elif before in LIVE:
+            self.live.remove(number)
+            self.slots[trial.slot].holds.remove(number)
+
+    def assign(self, trial: Trial, number: int) -> Assign:
+        """Begin a new attempt at a trial that waits, on the slot of this number."""
+        slot = self.slots[number]
+        self.step(trial, Step.ASSIGN)
+        trial.begin_attempt(number, slot.incarnation)
+        slot.holds.add(trial.number)
+        return trial.order_to_run()
+
+    def can_assign(self, number: int) -> bool:
+        """Whether a trial waits and this slot has room for it."""
+        slot = self.slots[number]
+        if slot.lost or not self.waiting:
+            return False
+        crowded = self.most_live is not None and len(self.live) >= self.most_live
+        return not crowded and len(slot.holds) < slot.places
+
+    def superseded(self, number: int, incarnation: int) -> bool:
+        """Whether this actor of a slot was given up."""
+        slot = self.slots.get(number)
+        if slot is None:
+            return False
+        return incarnation < slot.incarnation or (incarnation == slot.incarnation and slot.lost)
+
+    def owned(self, id_: AttemptId, number: int, incarnation: int) -> Trial | None:
+        """The trial, if this attempt at it is the current one and this slot's to run."""
+        trial = self.current(id_)
+        if trial is None or (trial.slot, trial.incarnation) != (number, incarnation):
+            return None
+        return trial
+
+    def current(self, id_: AttemptId) -> Trial | None:
+        """The trial, if it is live and this is its current attempt."""
+        if not 0 <= id_.trial < len(self.trials):
+            return None
+        trial = self.trials[id_.trial]
+        return trial if trial.id == id_ and trial.state in LIVE else None

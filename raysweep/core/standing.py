@@ -1,0 +1,188 @@
+"""Where a sweep stands, and all that its controller asks of it.
+
+One rule: asking changes nothing. What moves a sweep on is `raysweep.core.state`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from enum import StrEnum
+from typing import ClassVar
+
+from raysweep.core import requests
+from raysweep.core.events import (
+    Assign,
+    AttemptId,
+    Event,
+    Exchanged,
+    Stop,
+    SweepTimedOut,
+    TrialsTimedOut,
+)
+from raysweep.core.exchange import Acknowledged, Refusal, Request
+from raysweep.core.history import Best, History
+from raysweep.core.roster import Roster, Slot
+from raysweep.core.samplers import Observation
+from raysweep.core.spec import SweepSpec
+from raysweep.core.trials import TERMINAL, Trial, TrialState
+
+
+class Phase(StrEnum):
+    """Where a sweep stands."""
+
+    RUNNING = "running"
+    ENDING = "ending"  # nothing new begins; what runs is told to end
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELED = "canceled"
+
+
+OVER = frozenset({Phase.COMPLETED, Phase.FAILED, Phase.CANCELED})
+
+
+class Standing:
+    """Where one sweep stands; equal to another when all that matters is equal."""
+
+    _passing: ClassVar[frozenset[str]] = frozenset()  # what matters only while an event is taken
+
+    def __init__(self, spec: SweepSpec) -> None:
+        self.spec = spec
+        self.phase = Phase.RUNNING
+        self.reason = ""  # why the sweep ends or ended
+        self.time = 0.0  # of the last event
+        self.epoch = 0
+        self.roster = Roster(spec.limits.max_concurrent_trials)
+        self.history = History(spec.objective.goal, spec.policy.tracks)
+        self.exhausted = False  # whether the sampler has no more to propose
+        self.reports = 0  # in the whole sweep
+        self._alike: str | None = ""  # the failure that all ended trials share; None: not alike
+        self._total = spec.total_trials
+        self._outcome = Phase.COMPLETED  # what an ending sweep ends as
+
+    def __eq__(self, other: object) -> bool:
+        """Whether two sweeps would answer every further event alike."""
+        if not isinstance(other, Standing):
+            return NotImplemented
+        mine, theirs = vars(self), vars(other)
+        return all(mine[name] == theirs[name] for name in mine.keys() - self._passing)
+
+    __hash__ = None  # type: ignore[assignment]  # it changes
+
+    @property
+    def trials(self) -> Sequence[Trial]:
+        """Every trial, by number."""
+        return self.roster.trials
+
+    @property
+    def slots(self) -> dict[int, Slot]:
+        """Every slot, by number, as its latest incarnation."""
+        return self.roster.slots
+
+    @property
+    def counts(self) -> Counter[TrialState]:
+        """How many trials are in each state."""
+        return self.roster.counts
+
+    @property
+    def over(self) -> bool:
+        """Whether the sweep has ended."""
+        return self.phase in OVER
+
+    @property
+    def all_proposed(self) -> bool:
+        """Whether no further trial will be proposed."""
+        return self.exhausted or len(self.trials) == self._total
+
+    @property
+    def best(self) -> Best | None:
+        """The trial with the best finite counted value; ties to the lower number."""
+        return self.history.best_trial()
+
+    def proposals_wanted(self, ahead: int) -> int:
+        """How many trials the sampler should propose so that `ahead` trials wait."""
+        if self.phase is not Phase.RUNNING or self.all_proposed:
+            return 0
+        left = ahead if self._total is None else self._total - len(self.trials)
+        return max(0, min(left, ahead - len(self.roster.waiting)))
+
+    def slots_wanted(self) -> int | None:
+        """How many slots of one place have something to run; None when there is no bound."""
+        if self.over:
+            return 0
+        known = len(self.roster.live) + len(self.roster.waiting)
+        bounds = [] if self.roster.most_live is None else [self.roster.most_live]
+        if self.phase is not Phase.RUNNING or self.all_proposed:
+            bounds.append(known)
+        elif self._total is not None:
+            bounds.append(known + self._total - len(self.trials))
+        return min(bounds, default=None)
+
+    def observations(self) -> list[Observation]:
+        """What a sampler that learns may know: every trial so far."""
+        return [
+            Observation(
+                trial=trial.number,
+                params=trial.params,
+                value=self.history.best(trial.number),
+                pending=trial.state not in TERMINAL,
+            )
+            for trial in self.trials
+        ]
+
+    def due(self, now: float) -> list[Event]:
+        """The time limits that have been reached."""
+        timeout = self.spec.limits.timeout
+        if self.phase is not Phase.RUNNING:
+            return []
+        if timeout is not None and now >= timeout:
+            return [SweepTimedOut(time=now)]
+        over = tuple(id_ for id_, time in self._deadlines() if now >= time)
+        return [TrialsTimedOut(time=now, ids=over)] if over else []
+
+    def next_due(self) -> float | None:
+        """The time at which `due` will next have something to say."""
+        if self.phase is not Phase.RUNNING:
+            return None
+        timeout = self.spec.limits.timeout
+        times = [] if timeout is None else [timeout]
+        return min([*times, *(time for _, time in self._deadlines())], default=None)
+
+    def _deadlines(self) -> Iterator[tuple[AttemptId, float]]:
+        """When the `trial_timeout` of each running attempt is over."""
+        limit = self.spec.limits.trial_timeout
+        if limit is None:
+            return
+        for number in sorted(self.roster.live):
+            trial = self.trials[number]
+            if trial.state is TrialState.RUNNING:
+                yield trial.id, trial.begun + limit
+
+    # --- the exchange: see `raysweep.core.requests` -----------------------------------------------
+
+    def superseded(self, slot: int, incarnation: int) -> bool:
+        """Whether this actor of a slot was given up."""
+        return self.roster.superseded(slot, incarnation)
+
+    def can_assign(self, slot: int) -> bool:
+        """Whether a trial waits that this slot may have."""
+        return self.phase is Phase.RUNNING and self.roster.can_assign(slot)
+
+    def novel(self, request: Request, time: float) -> Exchanged | Refusal:
+        """What a request says that is not known yet, or why it cannot be taken."""
+        return requests.novel(self.roster, request, time)
+
+    def matters(self, news: Exchanged) -> bool:
+        """Whether applying this would change anything beyond the time; if not, it need not be."""
+        slot = self.slots.get(news.slot)
+        if slot is None or slot.incarnation != news.incarnation or slot.places != news.places:
+            return not self.superseded(news.slot, news.incarnation)
+        return news.has_news or self.can_assign(news.slot)
+
+    def acknowledged(self, request: Request) -> tuple[Acknowledged, ...]:
+        """Up to which report each attempt of this request is known."""
+        return requests.acknowledged(self.roster, request)
+
+    def owed(self, request: Request) -> tuple[list[Assign], list[Stop], list[AttemptId]]:
+        """What the slot must be told until it shows that it knows: assignments, stops, drops."""
+        return requests.owed(self.roster, request)
