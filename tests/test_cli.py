@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from array import array
@@ -490,6 +491,18 @@ def test_a_canceled_sweep_has_failed(tmp_path: Path) -> None:
     scribe.hear(0, ends=[ended(first, 3, Ending.OBEYED)])
     scribe.hear(1, ends=[ended(second, 1, Ending.OBEYED)])
     assert 1 == run("watch", "digits", "--storage", tmp_path).exit_code
+
+
+@pytest.mark.parametrize("command", ["resume", "watch", "cancel"])
+def test_an_address_where_nothing_is(tmp_path: Path, command: str) -> None:
+    """It is said at once, and nothing is started."""
+    begin(tmp_path)
+    with socket.socket() as taken:  # bound and not listening: whoever knocks is refused
+        taken.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        answer = run(command, "digits", "--storage", tmp_path, "--address", address)
+    assert 2 == answer.exit_code
+    assert f"error: no Ray cluster answers at address '{address}'" in answer.stderr
 
 
 # --- files and settings ---------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import platform
 import re
 import secrets
 import shutil
+import socket
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ from raysweep.storage.folder import storage_path
 LEAST_PYTHON = (3, 11)
 LEAST_RAY = (2, 60)
 PACKAGES = ("numpy", "scipy", "pyarrow", "msgpack", "cloudpickle", "sortedcontainers", "rich")
+KNOCK = 5.0  # seconds that a cluster has to open its port
 COMMITS = 20  # that are timed
 SLOW = 20.0  # milliseconds a commit from which on a storage is worth a word
 LEAST_SHM = 2**30  # bytes of shared memory that Ray's object store wants at the least
@@ -163,6 +165,8 @@ def cluster(address: str | None) -> Check:
     if address is None:
         found = f"none asked for: a sweep starts a Ray of its own here ({os.cpu_count()} CPUs)"
         return Check("cluster", Mark.OK, f"{found}; --address auto looks for one")
+    if (why := unreachable(address)) is not None:
+        return Check("cluster", Mark.FAIL, f"{address} does not answer: {why}")
     from raysweep.runtime import client  # noqa: PLC0415  (ray, only for who has a cluster)
     from raysweep.runtime.cluster import nodes  # noqa: PLC0415  (the same)
 
@@ -174,6 +178,18 @@ def cluster(address: str | None) -> Check:
         return Check("cluster", Mark.FAIL, f"{address} does not answer: {why}")
     cpus, gpus = (sum(offer.get(kind, 0) for offer in offers) for kind in ("CPU", "GPU"))
     return Check("cluster", Mark.OK, f"{len(offers)} nodes, {cpus:g} CPUs, {gpus:g} GPUs")
+
+
+def unreachable(address: str) -> str | None:
+    """Why nothing can be at an address host:port; Ray itself would try for minutes."""
+    host, colon, port = address.rpartition(":")
+    if not (colon and port.isdecimal()) or "://" in address:
+        return None
+    try:
+        socket.create_connection((host, int(port)), timeout=KNOCK).close()
+    except (OSError, OverflowError) as error:
+        return str(error)
+    return None
 
 
 def _version(package: str) -> str | None:

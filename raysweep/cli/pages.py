@@ -21,8 +21,8 @@ from raysweep.cli.options import command_line
 from raysweep.cli.story import AttemptTold, Judged, Story
 from raysweep.core.choices import Choice
 from raysweep.core.expressions import Expression
+from raysweep.core.policies import NoPolicy, Policy
 from raysweep.core.spec import SweepSpec
-from raysweep.core.trials import TrialState
 from raysweep.result import Result, TrialResult
 from raysweep.runtime.screen import head
 from raysweep.runtime.status import describe, row
@@ -151,10 +151,11 @@ def of_story(result: Result, trial: TrialResult, story: Story) -> list[Renderabl
     title = Text.assemble(f"trial {trial.number} of {result.name}: ", state_text(trial.state))
     parts: list[RenderableType] = [title, Text(f"  {story.ended}")]
     parts += _section("parameters", _values(trial.params))
-    parts += [Text(), Text("attempts", "bold"), *map(_attempt, story.attempts)]
-    if trial.state != TrialState.WAITING:
-        policy = _written_part(result.state.spec.policy)
-        parts += [Text(), Text(f"judged by: {policy}", "bold"), *_judged(story.judged)]
+    if story.attempts:
+        policy = result.state.spec.policy
+        parts += [Text(), Text("attempts", "bold"), *map(_attempt, story.attempts)]
+        parts += [Text(), Text(f"judged by: {_written_part(policy)}", "bold")]
+        parts += _judged(story.judged, policy)
     parts += _section(f"traceback (last {LAST_LINES} lines)", _last(trial.traceback))
     return parts + _section(f"log (last {LAST_LINES} lines)", _last(trial.log))
 
@@ -170,8 +171,10 @@ def _attempt(told: AttemptTold) -> Text:
     return Text(f"{line}: {told.ending}" if told.ending else line)
 
 
-def _judged(judged: list[Judged]) -> list[RenderableType]:
-    """The last judgements."""
+def _judged(judged: list[Judged], policy: Policy) -> list[RenderableType]:
+    """The last judgements, if there is a policy that made any."""
+    if isinstance(policy, NoPolicy):
+        return [Text("  every trial runs to its end", "dim")]
     if not judged:
         return [Text("  it reached no interval", "dim")]
     last = judged[-LAST_LINES:]

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import click
 
 from raysweep.cli import documents, files, options, pages
+from raysweep.cli.doctor import unreachable
 from raysweep.cli.group import FAILED
 from raysweep.core.state import Phase
 from raysweep.errors import SpecError, UserError
@@ -63,7 +66,7 @@ def run(
         result = session.run(
             sweep.spec, sweep.create, storage=sweep.storage, address=address, detach=detach
         )
-    _close(ctx, result, as_json=as_json)
+    _close(ctx, result, as_json=as_json, watched=not detach)
 
 
 @click.command()
@@ -83,7 +86,7 @@ def resume(
 
     with _cluster(address):
         result = session.resume(folder, address=address, detach=detach)
-    _close(ctx, result, as_json=as_json)
+    _close(ctx, result, as_json=as_json, watched=not detach)
 
 
 @click.command()
@@ -95,13 +98,14 @@ def resume(
 def watch(ctx: click.Context, name: str, storage: str, address: str | None, as_json: bool) -> None:
     """Watch a running sweep until it is over."""
     folder = find_sweep(storage, name)
-    if not Result(folder).state.over:
+    over = Result(folder).state.over
+    if not over:
         from raysweep.runtime import session  # noqa: PLC0415  (see the rule above)
 
         with _cluster(address), _leaving(folder):
             if not session.watch(folder, address=address):
                 raise _nothing_runs(folder)
-    _close(ctx, Result(folder), as_json=as_json)
+    _close(ctx, Result(folder), as_json=as_json, watched=not over)
 
 
 @click.command()
@@ -126,15 +130,21 @@ COMMANDS = {"run": run, "resume": resume, "watch": watch, "cancel": cancel}
 
 @contextlib.contextmanager
 def _cluster(address: str | None) -> Iterator[None]:
-    """Say in words that there is no cluster."""
+    """Say in words, and soon, that there is no cluster."""
+    address = address or os.environ.get("RAY_ADDRESS")
+    if address and (why := unreachable(address)) is not None:
+        raise _no_cluster(address, why)
     try:
         yield
     except ConnectionError as error:
-        where = "that was looked for" if address is None else f"at {address!r}"
-        raise UserError(
-            f"no Ray cluster {where} answers ({str(error).partition('. ')[0]}); start one with"
-            f" `ray start --head`, or give another --address"
-        ) from error
+        raise _no_cluster(address or "auto", str(error).partition(". ")[0]) from error
+
+
+def _no_cluster(address: str, why: str) -> UserError:
+    return UserError(
+        f"no Ray cluster answers at address {address!r} ({why}); start one with"
+        f" `ray start --head`, or give another --address"
+    )
 
 
 @contextlib.contextmanager
@@ -163,11 +173,12 @@ def _nothing_runs(folder: SweepFolder) -> UserError:
     )
 
 
-def _close(ctx: click.Context, result: Result, *, as_json: bool) -> None:
-    """Print what a sweep came to; what is not over was detached."""
+def _close(ctx: click.Context, result: Result, *, as_json: bool, watched: bool) -> None:
+    """Print what a sweep came to, or, of one that was detached, where it stands."""
     if as_json:
         documents.echo(documents.of_sweep(result))
     else:
-        pages.show(*pages.of_head(result), pages.of_place(result))
+        on_screen = watched and sys.stdout.isatty() and sys.stderr.isatty()  # the last frame stays
+        pages.show(*([] if on_screen else pages.of_head(result)), pages.of_place(result))
     done = result.phase is Phase.COMPLETED or not result.state.over
     ctx.exit(0 if done else FAILED)

@@ -6,11 +6,13 @@ One rule: a message names the thing, the value that was found, and what to do ab
 from __future__ import annotations
 
 import difflib
-import math
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from raysweep.errors import SpecError
+
+LEAST, MOST = -(2**63), 2**64 - 1  # whole numbers that a journal can hold
 
 
 def number(
@@ -23,12 +25,12 @@ def number(
     """A finite int or float (no bool), within the given bounds."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise SpecError(f"{name} must be a number, but got {described(value)}")
-    if not math.isfinite(value):
-        raise SpecError(f"{name} must be finite, but got {value}")
+    if abs(value) > sys.float_info.max or value != value:  # noqa: PLR0124  (NaN alone is not itself)
+        raise SpecError(f"{name} must be finite, but got {_shown(value)}")
     if at_least is not None and value < at_least:
-        raise SpecError(f"{name} must be at least {at_least:g}, but got {value:g}")
+        raise SpecError(f"{name} must be at least {at_least:g}, but got {value}")
     if above is not None and value <= above:
-        raise SpecError(f"{name} must be greater than {above:g}, but got {value:g}")
+        raise SpecError(f"{name} must be greater than {above:g}, but got {value}")
     return value
 
 
@@ -39,9 +41,9 @@ def whole(
     if isinstance(value, bool) or not isinstance(value, int):
         raise SpecError(f"{name} must be a whole number, but got {described(value)}")
     if at_least is not None and value < at_least:
-        raise SpecError(f"{name} must be at least {at_least}, but got {value}")
+        raise SpecError(f"{name} must be at least {at_least}, but got {_shown(value)}")
     if at_most is not None and value > at_most:
-        raise SpecError(f"{name} must be at most {at_most}, but got {value}")
+        raise SpecError(f"{name} must be at most {at_most}, but got {_shown(value)}")
     return value
 
 
@@ -52,6 +54,24 @@ def text(name: str, value: object) -> str:
     if not value:
         raise SpecError(f"{name} must not be empty")
     return value
+
+
+def storable(name: str, value: object) -> None:
+    """Refuse what no journal can hold: whole numbers of more than 64 bits, halves of characters.
+
+    Looks into lists and mappings.
+    """
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            storable(f"{name}'s key", key)
+            storable(f"{name}.{key}", item)
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            storable(f"{name}[{index}]", item)
+    elif isinstance(value, int) and not isinstance(value, bool):
+        whole(name, value, at_least=LEAST, at_most=MOST)
+    elif isinstance(value, str) and not _is_unicode(value):
+        raise SpecError(f"{name} must be Unicode text, but got {described(value)}")
 
 
 def truth(name: str, value: object) -> bool:
@@ -99,7 +119,22 @@ def described(value: object) -> str:
     """A value as a message shows it: what it is and its type, cut to a readable length."""
     if value is None:
         return "nothing (None)"
-    shown = repr(value)
+    shown = _shown(value) if isinstance(value, int) else repr(value)
     if len(shown) > 80:  # noqa: PLR2004  (a line of a terminal)
         shown = shown[:77] + "..."
     return f"{shown} ({type(value).__name__})"
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half of a character, as Python makes of a broken file name
+        return False
+    return True
+
+
+def _shown(value: float) -> str:
+    """A number in full, unless nobody would read it (nor Python write it) to its end."""
+    if isinstance(value, int) and value.bit_length() > 1024:  # noqa: PLR2004  (beyond every float)
+        return f"a whole number of {value.bit_length()} bits"
+    return str(value)

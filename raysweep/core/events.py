@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from raysweep.errors import MetricError
+
 Params = Mapping[str, Any]  # what a space draws: numbers, strings, booleans, None, lists, mappings
 
 
@@ -74,6 +76,15 @@ class Reports:
     times: bytes  # float64, one a report: seconds since the attempt began
     values: bytes  # float64, one row a report, one column a name
 
+    def __post_init__(self) -> None:
+        whole = len(self.times) % 8 == 0 and len(self.values) == len(self.times) * len(self.names)
+        if not whole or self.first < 1:
+            raise MetricError(
+                f"reports of {self.id} from number {self.first} on must hold {len(self.names)}"
+                f" metrics each, but got {len(self.times)} bytes of times and"
+                f" {len(self.values)} bytes of values"
+            )
+
     @property
     def count(self) -> int:
         """How many reports these are."""
@@ -92,7 +103,8 @@ class Reports:
         """One metric's values, a float a report; None when these reports do not hold it."""
         if name not in self.names:
             return None
-        return self.table()[:, self.names.index(name)].tolist()
+        column: list[float] = self.table()[:, self.names.index(name)].tolist()
+        return column
 
     def after(self, number: int) -> Reports | None:
         """These reports without those numbered up to `number`; None when nothing is left."""
@@ -228,8 +240,14 @@ Event = (
     | SamplerFailed
 )
 EVENTS: tuple[type[Event], ...] = (
-    Opened, Proposed, Exchanged, SlotLost,
-    TrialsTimedOut, SweepTimedOut, CancelAsked, SamplerFailed,
+    Opened,
+    Proposed,
+    Exchanged,
+    SlotLost,
+    TrialsTimedOut,
+    SweepTimedOut,
+    CancelAsked,
+    SamplerFailed,
 )  # fmt: skip  (the order is the journal's: append only)
 
 

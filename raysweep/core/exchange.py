@@ -21,7 +21,7 @@ KEEP = 10_000  # reports an attempt may have unacknowledged before its `report` 
 class Refusal(StrEnum):
     """Why a request had no effect."""
 
-    EPOCH = "epoch"  # it names an older epoch: take over the reply's, send again
+    EPOCH = "epoch"  # it names another epoch: take over the reply's if it is later, send again
     SUPERSEDED = "superseded"  # the slot was given up: it ends its trials and itself
     STALE = "stale"  # a later request has been answered already
     GAP = "gap"  # reports are missing before those sent: send again from the acknowledged
@@ -182,9 +182,10 @@ class SlotBook:
         """Take the answer to a request; returns the assignments and stops not yet known here.
 
         A stop of an attempt that is not the slot's to run any more has an empty reason. An answer
-        from an older epoch is that of a controller which has been replaced: it is not heeded.
+        from an older epoch is that of a controller which has been replaced, and the answer to
+        another request than the latest is outdated: they are not heeded.
         """
-        if reply.epoch < self.epoch or reply.sequence != request.sequence:
+        if reply.epoch < self.epoch or not reply.sequence == request.sequence == self._sequence:
             return []
         self.epoch = reply.epoch
         if reply.refused in (Refusal.EPOCH, Refusal.PAUSED, Refusal.STALE):
@@ -202,12 +203,9 @@ class SlotBook:
         """All that the request held is journaled: it need not be said again."""
         for end in request.ends:
             self._held.pop(end.id, None)
-        for checkpoint in request.checkpoints:
-            if checkpoint.id in self._held:
-                self._held[checkpoint.id].checkpoints.remove(checkpoint)
-        for id_ in request.fresh:
-            if id_ in self._held:
-                self._held[id_].fresh = False
+        for held in self._held.values():
+            held.checkpoints = [one for one in held.checkpoints if one not in request.checkpoints]
+            held.fresh = held.fresh and held.id not in request.fresh
 
     def _new_assigns(self, reply: Reply) -> Iterator[Assign]:
         for assign in reply.assigns:

@@ -15,20 +15,27 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from enum import Enum
-from functools import lru_cache
+from functools import cache
 from types import NoneType, UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
 Reader = Callable[[Any], Any]
 
+_PLAIN = frozenset({str, bytes, int, float, bool, NoneType})
+
 
 def to_plain(value: object) -> Any:  # noqa: ANN401  (lists of lists of ...: no type says more)
     """The plain form of a value: dataclasses and tuples as lists, enums as their values."""
-    if dataclasses.is_dataclass(value):
-        return [to_plain(getattr(value, name)) for name in _names(type(value))]
-    if isinstance(value, tuple):
+    kind: Any = type(value)
+    if kind in _PLAIN:
+        return value
+    if names := _names(kind):
+        return [to_plain(getattr(value, name)) for name in names]
+    if isinstance(value, tuple | list):
         return [to_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {key: to_plain(item) for key, item in value.items()}
     if isinstance(value, Enum):
         return value.value
     return value
@@ -36,19 +43,23 @@ def to_plain(value: object) -> Any:  # noqa: ANN401  (lists of lists of ...: no 
 
 def from_plain(kind: type[T], plain: Any) -> T:  # noqa: ANN401  (the same)
     """The value of type `kind` whose plain form this is."""
-    value: T = _reader(kind)(plain)
+    hint: Any = kind
+    value: T = _reader(hint)(plain)
     return value
 
 
-@lru_cache(maxsize=None)
-def _names(kind: type) -> tuple[str, ...]:
+@cache
+def _names(kind: Any) -> tuple[str, ...]:  # noqa: ANN401  (a class; mypy takes none for hashable)
+    """A dataclass's fields in order; empty for any other class."""
+    if not dataclasses.is_dataclass(kind):
+        return ()
     return tuple(field.name for field in dataclasses.fields(kind))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _reader(hint: Any) -> Reader:  # noqa: ANN401  (a type hint has no type of its own)
     """How values of this annotation are read back from their plain form."""
-    if dataclasses.is_dataclass(hint):
+    if _names(hint):
         return _dataclass_reader(hint)
     if get_origin(hint) is UnionType:
         return _optional_reader(hint)

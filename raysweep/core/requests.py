@@ -43,6 +43,8 @@ def acknowledged(roster: Roster, request: Request) -> tuple[Acknowledged, ...]:
 
 def owed(roster: Roster, request: Request) -> tuple[list[Assign], list[Stop], list[AttemptId]]:
     """What the slot must be told until it shows that it knows: assignments, stops, drops."""
+    if roster.superseded(request.slot, request.incarnation):  # it was, since it was heard
+        return [], [], [*request.holds]
     held = [roster.trials[number] for number in sorted(roster.slots[request.slot].holds)]
     assigns = [trial.order_to_run() for trial in held if trial.state is TrialState.ASSIGNED]
     stops = [trial.order_to_stop() for trial in held if trial.state is TrialState.STOPPING]

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal, Self, TypeVar
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, dataclass, field
+from typing import Any, Literal, Self
 
 from raysweep.core import checks
 from raysweep.core.history import Goal
@@ -22,8 +22,8 @@ from raysweep.errors import SpecError
 FORMAT = 1  # of the dictionary form; raised when an old reader would misunderstand a new spec
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")  # a folder's and an actor's name
 ISOLATIONS = ("process", "none")
-
-Part = TypeVar("Part")
+LEAST_AMOUNT = 0.0001  # of a resource: Ray counts in ten-thousandths
+RAYS_OWN = {"CPU": "cpus", "GPU": "gpus", "memory": "", "object_store_memory": ""}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,14 +77,13 @@ class Resources:
 
     def __post_init__(self) -> None:
         for name in ("cpus", "gpus"):
-            amount = checks.number(f"resources.{name}", getattr(self, name), at_least=0)
-            if amount > 1 and amount != int(amount):
-                raise SpecError(
-                    f"resources.{name} above 1 must be whole, but got {amount:g};"
-                    f" ask for {int(amount)} or {int(amount) + 1}"
-                )
-        for name, amount in checks.mapping("resources.custom", self.custom).items():
-            checks.number(f"resources.custom.{name}", amount, above=0)
+            if checks.number(f"resources.{name}", getattr(self, name), at_least=0):
+                _check_amount(f"resources.{name}", getattr(self, name))
+        custom = dict(checks.mapping("resources.custom", self.custom))
+        for name, amount in custom.items():
+            _refuse_rays_own(checks.text("resources.custom's name", name))
+            _check_amount(f"resources.custom.{name}", amount)
+        object.__setattr__(self, "custom", custom)
 
     def demand(self) -> dict[str, float]:
         """What is asked of a node, by Ray's resource names."""
@@ -116,17 +115,18 @@ class SweepSpec:
                 f"name must be letters, digits, '.', '_' and '-', at most 128, beginning with a"
                 f" letter or digit, but got {self.name!r}"
             )
-        for what, kind in (("space", Space), ("objective", Objective), ("limits", Limits),
-                           ("resources", Resources)):  # fmt: skip
+        for what, kind in {"space": Space, **PARTS}.items():
             _instance(what, getattr(self, what), kind)
-        _member("sampler", self.sampler, SAMPLERS)
-        _member("policy", self.policy, POLICIES)
+        for what, registry in REGISTRIES.items():
+            _member(what, getattr(self, what), registry)
         checks.whole("seed", self.seed, at_least=0)
         checks.whole("max_attempts", self.max_attempts, at_least=1)
         checks.one_of("isolation", self.isolation, ISOLATIONS)
         checks.truth("sync_decisions", self.sync_decisions)
         checks.number("grace", self.grace, at_least=0)
         checks.number("lease", self.lease, above=0)
+        checks.storable("space", self.space.to_dict())
+        checks.storable("objective.metric", self.objective.metric)
         self.sampler.check(self.space)
         self._refuse_endless()
         if not self.resources.demand() and self.limits.max_concurrent_trials is None:
@@ -151,14 +151,12 @@ class SweepSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """The spec as JSON's builtins; `SweepSpec.from_dict` reads it back."""
-        parts = {"format": FORMAT, **{f.name: getattr(self, f.name) for f in _FIELDS}}
-        parts["space"] = self.space.to_dict()
-        for name in ("sampler", "policy"):
-            part = parts[name]
-            parts[name] = {"type": part.kind, **_fields_of(part)}
-        for name in ("objective", "limits", "resources"):
-            parts[name] = _fields_of(parts[name])
-        return parts
+        plain = {"format": FORMAT, **_fields_of(self), "space": self.space.to_dict()}
+        for name in PARTS:
+            plain[name] = _fields_of(plain[name])
+        for name in REGISTRIES:
+            plain[name] = {"type": plain[name].kind, **_fields_of(plain[name])}
+        return plain
 
     @classmethod
     def from_dict(cls, given: Mapping[str, Any]) -> Self:
@@ -170,16 +168,11 @@ class SweepSpec:
         given = dict(checks.mapping("spec", given))
         if (version := given.pop("format", FORMAT)) != FORMAT:
             raise SpecError(f"spec has format {version}, but this raysweep reads format {FORMAT}")
-        checks.known_keys("spec", given, [f.name for f in _FIELDS])
-        given["space"] = Space.from_dict(given["space"])
-        given["sampler"] = _registered("sampler", SAMPLERS, given["sampler"])
-        given["policy"] = _registered("policy", POLICIES, given["policy"])
-        for name, kind in (("objective", Objective), ("limits", Limits), ("resources", Resources)):
-            given[name] = _built(name, kind, given[name])
-        return cls(**given)
+        return cls(**{name: _part(name, value) for name, value in _complete("spec", cls, given)})
 
 
-_FIELDS = dataclasses.fields(SweepSpec)
+PARTS = {"objective": Objective, "limits": Limits, "resources": Resources}
+REGISTRIES: Mapping[str, Mapping[str, type]] = {"sampler": SAMPLERS, "policy": POLICIES}
 
 
 def _fields_of(part: Any) -> dict[str, Any]:  # noqa: ANN401  (any dataclass)
@@ -197,15 +190,52 @@ def _member(what: str, value: object, registry: Mapping[str, type]) -> None:
         raise SpecError(f"{what} must be one of {known}, but got {checks.described(value)}")
 
 
-def _registered(what: str, registry: Mapping[str, type[Part]], given: object) -> Part:
+def _check_amount(what: str, value: object) -> None:
+    """Refuse an amount of a resource that Ray cannot count."""
+    amount = checks.number(what, value, at_least=LEAST_AMOUNT)
+    if amount > 1 and amount != int(amount):
+        raise SpecError(
+            f"{what} above 1 must be whole, but got {amount:g};"
+            f" ask for {int(amount)} or {int(amount) + 1}"
+        )
+
+
+def _refuse_rays_own(name: str) -> None:
+    """Refuse a custom resource of a name that Ray keeps for itself."""
+    if name in RAYS_OWN:
+        remedy = f"use resources.{RAYS_OWN[name]}" if RAYS_OWN[name] else "leave it out"
+        raise SpecError(f"resources.custom must not name Ray's own {name!r}; {remedy}")
+
+
+def _part(name: str, given: object) -> Any:  # noqa: ANN401  (whatever the field holds)
+    """What a key of a spec's dictionary describes."""
+    if name == "space":
+        return Space.from_dict(given)
+    if name in REGISTRIES:
+        return _registered(name, REGISTRIES[name], given)
+    if name in PARTS:
+        return _built(name, PARTS[name], given)
+    return given
+
+
+def _registered(what: str, registry: Mapping[str, type], given: object) -> object:
     """The part whose `type` is a key of the registry, built from the other keys."""
     fields = dict(checks.mapping(what, given))
     kind = checks.one_of(f"{what}.type", fields.pop("type", None), registry)
     return _built(what, registry[kind], fields)
 
 
-def _built(what: str, kind: type[Part], given: object) -> Part:
+def _built(what: str, kind: type, given: object) -> object:
     """A part from a mapping of its fields."""
-    fields = checks.mapping(what, given)
-    checks.known_keys(what, fields, [f.name for f in dataclasses.fields(kind)])  # type: ignore[arg-type]  # every part is a dataclass
-    return kind(**fields)
+    return kind(**dict(_complete(what, kind, checks.mapping(what, given))))
+
+
+def _complete(what: str, kind: type, given: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
+    """The fields that are given for a dataclass: all that it needs, and none that it lacks."""
+    fields = dataclasses.fields(kind)
+    checks.known_keys(what, given, [f.name for f in fields])
+    for f in fields:
+        needed = f.default is MISSING and f.default_factory is MISSING
+        if needed and f.name not in given:
+            raise SpecError(f"{what} needs a value for {f.name!r}, but got {sorted(given)}")
+    return given.items()

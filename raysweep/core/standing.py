@@ -56,9 +56,7 @@ class Standing:
         self.history = History(spec.objective.goal, spec.policy.tracks)
         self.exhausted = False  # whether the sampler has no more to propose
         self.reports = 0  # in the whole sweep
-        self._alike: str | None = ""  # the failure that all ended trials share; None: not alike
         self._total = spec.total_trials
-        self._outcome = Phase.COMPLETED  # what an ending sweep ends as
 
     def __eq__(self, other: object) -> bool:
         """Whether two sweeps would answer every further event alike."""
@@ -171,13 +169,6 @@ class Standing:
     def novel(self, request: Request, time: float) -> Exchanged | Refusal:
         """What a request says that is not known yet, or why it cannot be taken."""
         return requests.novel(self.roster, request, time)
-
-    def matters(self, news: Exchanged) -> bool:
-        """Whether applying this would change anything beyond the time; if not, it need not be."""
-        slot = self.slots.get(news.slot)
-        if slot is None or slot.incarnation != news.incarnation or slot.places != news.places:
-            return not self.superseded(news.slot, news.incarnation)
-        return news.has_news or self.can_assign(news.slot)
 
     def acknowledged(self, request: Request) -> tuple[Acknowledged, ...]:
         """Up to which report each attempt of this request is known."""

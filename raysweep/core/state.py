@@ -52,6 +52,8 @@ class SweepState(Standing):
 
     def __init__(self, spec: SweepSpec) -> None:
         super().__init__(spec)
+        self._alike: str | None = ""  # the failure that all ended trials share; None: not alike
+        self._outcome = Phase.COMPLETED  # what an ending sweep ends as
         self._recorded: _Recorded | None = None
         self._commands: list[Command] = []
 

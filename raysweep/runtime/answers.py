@@ -15,7 +15,7 @@ from raysweep.runtime import pace
 def has_effect(state: SweepState, news: Exchanged) -> bool:
     """Whether this exchange is worth a record: it says something, or can be given something."""
     known = state.slots.get(news.slot)
-    if known is None or known.incarnation != news.incarnation:
+    if known is None or (known.incarnation, known.places) != (news.incarnation, news.places):
         return True
     return news.has_news or state.can_assign(news.slot)
 

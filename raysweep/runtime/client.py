@@ -16,7 +16,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from raysweep.errors import ControllerLostError, SweepExistsError
 from raysweep.result import Result
 from raysweep.runtime.controller import Charge, Controller
-from raysweep.runtime.slot import NAMESPACE, controller_name
+from raysweep.runtime.slot import NAMESPACE
 from raysweep.runtime.status import Status, describe
 from raysweep.storage.folder import SweepFolder
 
@@ -71,7 +71,7 @@ class Client:
         controller = (
             ray.remote(Controller)
             .options(
-                name=controller_name(folder.name),
+                name=folder.actor_name,
                 namespace=NAMESPACE,
                 lifetime="detached",
                 num_cpus=0,
@@ -88,8 +88,7 @@ class Client:
     def attach(cls, folder: SweepFolder) -> Client | None:
         """A hold on the sweep if its controller is there."""
         try:
-            name = controller_name(folder.name)
-            return cls(folder, ray.get_actor(name, namespace=NAMESPACE))
+            return cls(folder, ray.get_actor(folder.actor_name, namespace=NAMESPACE))
         except ValueError:
             return None
 

@@ -89,7 +89,7 @@ class Controller:
         self._news = asyncio.Event()  # replaced each time something new can be handed out
         self._proposing = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._crew = Crew(self._spec, self._post, self._slot_lost)
+        self._crew = Crew(self._spec, self._folder, self._post, self._slot_lost)
         self._open(resumed=charge.resumed)
 
     def _open(self, *, resumed: bool) -> None:
@@ -304,8 +304,7 @@ class Controller:
         """A slot is gone: its trials get another attempt."""
         self._reception.forget(slot, incarnation)
         self._crew.strike(slot, incarnation)
-        known = self._state.slots.get(slot)
-        if known is not None and known.incarnation == incarnation and not known.lost:
+        if not self._state.superseded(slot, incarnation):
             self._apply(
                 SlotLost(time=self._clock.now(), slot=slot, incarnation=incarnation, cause=cause)
             )
@@ -314,7 +313,6 @@ class Controller:
         """What a new slot is made with; its lease counts from now."""
         threads = str(max(1, int(self._spec.resources.cpus)))
         return Post(
-            sweep=self._spec.name,
             folder=str(self._folder.path),
             slot=slot,
             incarnation=incarnation,

@@ -19,6 +19,7 @@ from raysweep.core.spec import SweepSpec
 from raysweep.core.state import SweepState
 from raysweep.runtime import cluster
 from raysweep.runtime.slot import NAMESPACE, Post, Slot, slot_name
+from raysweep.storage.folder import SweepFolder
 
 COUNT_AGAIN = 5.0  # seconds between looks at the size of the cluster
 SOON = 10.0  # a slot that dies within so many seconds is replaced ever more slowly
@@ -33,10 +34,12 @@ class Crew:
     def __init__(
         self,
         spec: SweepSpec,
+        folder: SweepFolder,
         post: Callable[[int, int], Post],
         lost: Callable[[int, int, str], None],
     ) -> None:
         self._spec = spec
+        self._folder = folder
         self._post = post
         self._lost = lost
         self._standing: dict[int, tuple[int, Any]] = {}  # number -> incarnation, actor
@@ -57,7 +60,7 @@ class Crew:
     def rejoin(self, number: int, incarnation: int) -> None:
         """Take up a slot that an earlier controller made."""
         self._latest[number] = incarnation
-        name = slot_name(self._spec.name, number, incarnation)
+        name = slot_name(self._folder, number, incarnation)
         try:
             actor = ray.get_actor(name, namespace=NAMESPACE)
         except ValueError:
@@ -81,7 +84,7 @@ class Crew:
 
     async def _make(self, number: int, incarnation: int) -> None:
         post = self._post(number, incarnation)
-        actor = await asyncio.to_thread(_start, post, self._spec)
+        actor = await asyncio.to_thread(_start, post, self._folder, self._spec)
         self._stand(number, incarnation, actor)
 
     def _stand(self, number: int, incarnation: int, actor: Any) -> None:  # noqa: ANN401  (Ray's handle)
@@ -126,13 +129,13 @@ class Crew:
             self.strike(number, incarnation)
 
 
-def _start(post: Post, spec: SweepSpec) -> Any:  # noqa: ANN401  (the same)
+def _start(post: Post, folder: SweepFolder, spec: SweepSpec) -> Any:  # noqa: ANN401  (the same)
     """Start a slot's actor; one that a controller made just before it died is taken up."""
     resources = spec.resources
     return (
         ray.remote(Slot)
         .options(
-            name=slot_name(post.sweep, post.slot, post.incarnation),
+            name=slot_name(folder, post.slot, post.incarnation),
             namespace=NAMESPACE,
             lifetime="detached",
             get_if_exists=True,

@@ -133,9 +133,7 @@ class Processes:
         here.send(msgpack.packb(to_plain(order)))
         start = ["start", self._tokens, str(self._folder.log(order.id.trial))]
         with there:
-            socket.send_fds(
-                self._control, [msgpack.packb(start)], [there.fileno()]
-            )
+            socket.send_fds(self._control, [msgpack.packb(start)], [there.fileno()])
         return trial
 
     async def _listen(self) -> None:

@@ -34,6 +34,8 @@ from raysweep.runtime.table import (
 EVERY = 1.0  # seconds between lines, where there is no terminal
 BURST = 20  # lines of a log at once; of more, the last
 WINDOW = 10.0  # seconds that reports are counted over
+FAST = 100  # reports a second, from where on tenths are noise
+ECHO = 3  # columns kept free, so that the `^C` that a terminal echoes never begins a new line
 SILENT = "the controller does not answer just now; the trials go on"
 
 ScreenKind = Literal["auto", "live", "lines", "none"]
@@ -91,6 +93,7 @@ class Frames:
         if self._last is None:
             return Text(SILENT, "yellow")
         width, height = self._size
+        width = max(1, width - ECHO)
         return render(self._last, width=width, height=height, rate=self._pace.rate, answers=answers)
 
 
@@ -193,7 +196,7 @@ def render(
         best = status.best.number if status.best else None
         lines += [Text(), trials_table(rows, width=width, best=best)]
     if rows and (hidden := status.ended + status.live - len(rows)):
-        lines.append(Text(f"and {hidden:,} more, ended or running", "dim"))
+        lines.append(_cropped(Text(f"and {hidden:,} more, ended or running", "dim")))
     return Group(*lines[: max(1, height - 1)])
 
 
@@ -274,7 +277,7 @@ def _counts(status: Status) -> Text:
 
 
 def _pace(status: Status, rate: float | None) -> Text:
-    a_second = "" if rate is None or status.over else f", {rate:.3g} a second"
+    a_second = "" if rate is None or status.over else f", {rate:,.{int(rate < FAST)}f} a second"
     slots = f" · {status.slots:,} slots" if status.slots else ""
     return Text(f"{status.reports:,} reports{a_second}{slots}", "dim")
 

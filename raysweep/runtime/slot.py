@@ -39,14 +39,9 @@ NAMESPACE = "raysweep"
 log = logging.getLogger(__name__)
 
 
-def controller_name(sweep: str) -> str:
-    """The name of a sweep's controller actor."""
-    return f"raysweep:{sweep}"
-
-
-def slot_name(sweep: str, slot: int, incarnation: int) -> str:
-    """The name of a slot's actor."""
-    return f"raysweep:{sweep}:slot-{slot}.{incarnation}"
+def slot_name(folder: SweepFolder, slot: int, incarnation: int) -> str:
+    """The name of a slot's actor; the controller's is the sweep's own."""
+    return f"{folder.actor_name}:slot-{slot}.{incarnation}"
 
 
 class Running(Protocol):
@@ -87,8 +82,7 @@ class Launcher(Protocol):
 class Post:
     """Where a slot stands: all that its actor is made with."""
 
-    sweep: str
-    folder: str
+    folder: str  # of the sweep
     slot: int
     incarnation: int
     places: int
@@ -151,8 +145,7 @@ class Slot:
         packed = msgpack.packb(to_plain(request))
         try:
             if self._controller is None:
-                name = controller_name(self._post.sweep)
-                self._controller = ray.get_actor(name, namespace=NAMESPACE)
+                self._controller = ray.get_actor(self._folder.actor_name, namespace=NAMESPACE)
             answer = await asyncio.wait_for(self._controller.exchange.remote(packed), ANSWER)
         except (ray.exceptions.RayError, ValueError, TimeoutError) as error:
             log.info("slot %d: no answer: %s", self._post.slot, type(error).__name__)

@@ -12,6 +12,7 @@ import os
 import secrets
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,11 @@ class SweepFolder:
     def name(self) -> str:
         """The sweep's name, unique in its storage."""
         return self.path.name
+
+    @cached_property
+    def actor_name(self) -> str:
+        """The sweep's name among all sweeps of a cluster, whatever storage they are in."""
+        return f"raysweep:{self.name}:{self.read_document()['id']}"
 
     @property
     def spec_file(self) -> Path:
@@ -105,7 +111,8 @@ class SweepFolder:
                 folder.mkdir(parents=True, exist_ok=True)
             write_bytes(self.code, code)
             write_bytes(self.diff, diff.encode())
-            document = json.dumps({"spec": spec.to_dict(), **origin}, indent=2)
+            identity = secrets.token_hex(4)
+            document = json.dumps({"id": identity, "spec": spec.to_dict(), **origin}, indent=2)
             created = create_exclusive(self.spec_file, document.encode())
         except OSError as error:
             raise _unusable(self.path, error) from error

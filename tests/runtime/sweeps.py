@@ -75,9 +75,10 @@ def controller_pid(client: Client) -> int:
     return pid
 
 
-def slot_pid(name: str, slot: int, incarnation: int = 1) -> int:
+def slot_pid(client: Client, slot: int, incarnation: int = 1) -> int:
     """The process of a slot's actor."""
-    actor: Any = ray.get_actor(slot_name(name, slot, incarnation), namespace=NAMESPACE)
+    name = slot_name(client._folder, slot, incarnation)
+    actor: Any = ray.get_actor(name, namespace=NAMESPACE)
     pid: int = ray.get(actor.process_id.remote())
     return pid
 

@@ -68,7 +68,7 @@ def test_gives_a_killed_slots_trial_another_attempt(tmp_path: Path) -> None:
     )
     with running(made) as client:
         until(client, lambda status: any(row.intervals >= 3 for row in status.rows))
-        kill(slot_pid("t", 0))
+        kill(slot_pid(client, 0))
         until(client, finished)
     result = load_result("t", str(tmp_path))
     assert [trial.state for trial in result.trials] == ["completed"] * 4
@@ -95,7 +95,7 @@ def test_begins_the_curve_anew_when_a_checkpoint_is_not_taken(tmp_path: Path) ->
     )
     with running(made) as client:
         until(client, lambda status: any(row.intervals >= 3 for row in status.rows))
-        kill(slot_pid("t", 0))
+        kill(slot_pid(client, 0))
         until(client, finished)
     result = load_result("t", str(tmp_path))
     assert [trial.attempts for trial in result.trials] == [2]
@@ -148,7 +148,7 @@ def test_kills_a_killed_slots_trials_and_their_children(tmp_path: Path) -> None:
     with running(made) as client:
         until(client, lambda status: status.reports >= 3)
         child = int(note.read_text())
-        kill(slot_pid("t", 0))
+        kill(slot_pid(client, 0))
         deadline = time.monotonic() + 30
         while alive(child) and time.monotonic() < deadline:
             time.sleep(0.02)
@@ -266,6 +266,21 @@ def test_a_detached_sweep_goes_on_and_is_watched(tmp_path: Path) -> None:
     assert not started.state.over
     assert watch(started.folder, address=None, screen="none")
     assert load_result("t", str(tmp_path)).phase == "completed"
+
+
+def test_sweeps_of_one_name_in_two_storages_do_not_meet(tmp_path: Path) -> None:
+    """A name is unique in its storage, not on a cluster."""
+    pause = {"pause": rs.choice([0.2])}
+    with (
+        running(sweep(objectives.climb, tmp_path / "a", space=pause)) as one,
+        running(
+            sweep(objectives.climb, tmp_path / "b", space=pause, limits={"max_total_trials": 1})
+        ) as other,
+    ):
+        until(other, finished)
+        until(one, finished)
+    assert len(load_result("t", str(tmp_path / "a")).trials) == 4
+    assert len(load_result("t", str(tmp_path / "b")).trials) == 1
 
 
 def curve(x: float) -> list[float]:
