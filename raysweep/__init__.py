@@ -6,6 +6,7 @@ The names below are all that users need; each is imported when it is first used,
 
 from __future__ import annotations
 
+import difflib
 import importlib
 from typing import Any
 
@@ -52,7 +53,9 @@ __all__ = sorted(_HOME)  # noqa: PLE0605  (made of the table above)
 def __getattr__(name: str) -> Any:  # noqa: ANN401  (whatever the name stands for)
     """Import a public name when it is first used."""
     if name not in _HOME:
-        raise AttributeError(f"module 'raysweep' has no attribute {name!r}")
+        near = difflib.get_close_matches(name, __all__, n=1)
+        meant = f"; did you mean {near[0]!r}?" if near else ""
+        raise AttributeError(f"module 'raysweep' has no attribute {name!r}{meant}")
     value = getattr(importlib.import_module(_HOME[name]), name)
     globals()[name] = value
     return value

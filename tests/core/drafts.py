@@ -71,7 +71,9 @@ def proposed(count: int, *, time: float = 0.0, exhausted: bool = False) -> Propo
     return Proposed(time=time, params=params, exhausted=exhausted)
 
 
-def reports(id_: AttemptId, values: Sequence[float], *, first: int = 1, name: str = METRIC) -> Reports:
+def reports(
+    id_: AttemptId, values: Sequence[float], *, first: int = 1, name: str = METRIC
+) -> Reports:
     """A value a report, of one metric."""
     times = array("d", range(len(values)))
     return Reports(
@@ -104,16 +106,21 @@ def end(
     )
 
 
-def said(time: float, *, slot: int = 0, incarnation: int = 1, places: int = 1, **what: Any) -> Exchanged:  # noqa: ANN401  (any field of an exchange)
+def said(
+    time: float,
+    *,
+    slot: int = 0,
+    incarnation: int = 1,
+    places: int = 1,
+    **what: Any,  # noqa: ANN401  (any field of an exchange)
+) -> Exchanged:
     """What a slot says."""
     return Exchanged(time=time, slot=slot, incarnation=incarnation, places=places, **what)
 
 
 def request(*, slot: int = 0, incarnation: int = 1, sequence: int = 1, **what: Any) -> Request:  # noqa: ANN401  (any field of a request)
     """A request in the first epoch, from a slot of one place."""
-    return Request(
-        epoch=1, slot=slot, incarnation=incarnation, sequence=sequence, places=1, **what
-    )
+    return Request(epoch=1, slot=slot, incarnation=incarnation, sequence=sequence, places=1, **what)
 
 
 def assigns(commands: Sequence[Command]) -> list[AttemptId]:

@@ -1,0 +1,479 @@
+"""Any events in any order, legal and illegal: a sweep keeps its word after each of them.
+
+A slow `Ledger` follows along and says, from the design alone, which reports count and which trials a
+policy stops; a second state replays every record as the journal gives it back.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, ClassVar, TypeGuard
+
+import pytest
+import transcription
+from drafts import as_read_back, checkpoint, draft_spec, end, reports, said, stops, twin
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from raysweep.core import state as state_module
+from raysweep.core.events import (
+    Assign,
+    AttemptId,
+    CancelAsked,
+    Checkpoint,
+    Command,
+    End,
+    Ending,
+    Event,
+    Exchanged,
+    Finish,
+    Opened,
+    Proposed,
+    Reports,
+    SamplerFailed,
+    SlotLost,
+    StopCause,
+    SweepTimedOut,
+    TrialsTimedOut,
+)
+from raysweep.core.policies import Bandit, MedianStopping, NoPolicy, Policy, TruncationSelection
+from raysweep.core.spec import SweepSpec, maximize, minimize
+from raysweep.core.state import Phase, SweepState
+from raysweep.core.trials import LIVE, TERMINAL, Trial, TrialState
+from raysweep.errors import InvalidTransitionError
+
+POLICIES: list[Policy] = [
+    NoPolicy(),
+    Bandit(slack_factor=0.2),
+    Bandit(slack_amount=0.25, evaluation_interval=2),
+    MedianStopping(delay_evaluation=2),
+    TruncationSelection(truncation_percentage=50),
+    TruncationSelection(truncation_percentage=50, exclude_finished_jobs=True),
+]
+REST = st.fixed_dictionaries(
+    {
+        "objective": st.sampled_from([maximize("acc"), minimize("acc")]),
+        "max_attempts": st.integers(1, 2),
+        "max_total_trials": st.sampled_from([1, 4, 12]),
+        "max_concurrent_trials": st.sampled_from([None, 1, 3]),
+        "timeout": st.sampled_from([None, 1e6]),
+        "trial_timeout": st.sampled_from([None, 50.0]),
+    }
+)
+# A few values, so that ties are common and many fit into one example.
+VALUES = st.sampled_from(
+    [float("nan"), float("inf"), 0.0, -1.0, -0.3, 0.2, 0.5, 0.6, 0.7, 0.8, 1.5]
+)
+SLOTS = st.integers(0, 2)
+NEWER = st.sampled_from([0, 0, 0, 1, -1])  # incarnations after the one that is there
+ENDINGS = [Ending.RETURNED, *Ending]
+LONG = 30  # rules in a row: more than enough for most sweeps of a few trials to end
+UNKNOWN = (AttemptId(99, 1), AttemptId(-1, 1))
+
+
+@dataclasses.dataclass
+class Attempt:
+    """What the ledger knows of the current attempt of a trial while an event is taken."""
+
+    state: TrialState
+    last: int
+    start: int
+
+
+class Ledger:
+    """Which values count and whom the policy stops, by the design; slow and plain."""
+
+    def __init__(self, spec: SweepSpec) -> None:
+        self._spec = spec
+        self.curves: dict[int, list[float]] = {}
+
+    def follow(self, before: SweepState, event: Exchanged) -> list[tuple[AttemptId, int]]:
+        """Take a slot's event; the attempts that the policy stops, each with its report."""
+        finished = [trial.number for trial in before.trials if trial.state in TERMINAL]
+        mine = {
+            trial.id: Attempt(trial.state, trial.last_report, trial.start)
+            for trial in before.trials
+            if trial.state in LIVE
+            and (trial.slot, trial.incarnation) == (event.slot, event.incarnation)
+            and not before.slots[event.slot].lost
+        }
+        for id_ in spoken_of(event):
+            if id_ in mine and mine[id_].state is TrialState.ASSIGNED:
+                mine[id_].state = TrialState.RUNNING
+                del self.curves.setdefault(id_.trial, [])[mine[id_].start :]
+        for id_ in event.fresh:
+            if id_ in mine and mine[id_].last == 0:
+                mine[id_].start = 0
+                self.curves[id_.trial] = []
+        stopped: list[tuple[AttemptId, int]] = []
+        for block in event.reports:
+            if block.id in mine and block.first <= mine[block.id].last + 1:
+                stopped += self._take(block, mine[block.id], finished)
+        return stopped
+
+    def _take(
+        self, block: Reports, attempt: Attempt, finished: list[int]
+    ) -> Iterator[tuple[AttemptId, int]]:
+        measured = self._spec.objective.metric in block.names
+        for offset, (value,) in enumerate(block.table().tolist()):
+            if block.first + offset <= attempt.last:
+                continue  # it was seen before
+            attempt.last += 1
+            if not measured or attempt.state is not TrialState.RUNNING:
+                continue
+            self.curves.setdefault(block.id.trial, []).append(value)
+            if self._stops(block.id.trial, finished):
+                attempt.state = TrialState.STOPPING
+                yield block.id, attempt.last
+
+    def _stops(self, trial: int, finished: list[int]) -> bool:
+        policy = self._spec.policy
+        assert dataclasses.is_dataclass(policy)
+        parameters: dict[str, Any] = dataclasses.asdict(policy)
+        seen = transcription.Seen(
+            goal=self._spec.objective.goal.value, curves=self.curves, finished=finished
+        )
+        return transcription.stops(policy.kind, parameters, seen, trial)
+
+    def best(self) -> tuple[int, int, float] | None:
+        """Trial, interval and value of the best."""
+        seen = transcription.Seen(goal=self._spec.objective.goal.value, curves=self.curves)
+        return transcription.best_trial(seen)
+
+
+def spoken_of(event: Exchanged) -> set[AttemptId]:
+    """The attempts that an event says anything of."""
+    said_of: list[Reports | Checkpoint | End]
+    said_of = [*event.reports, *event.checkpoints, *event.ends]
+    return {*event.begun, *event.fresh, *(one.id for one in said_of)}
+
+
+class _Machine(RuleBasedStateMachine):
+    """One sweep, its ledger, and its twin that replays."""
+
+    policy: ClassVar[Policy]
+
+    @initialize(rest=REST)
+    def set_up(self, rest: dict[str, Any]) -> None:
+        """A sweep with some trials, and slots that run them."""
+        self.spec = spec = draft_spec(policy=self.policy, **rest)
+        self.state = SweepState(spec)
+        self.twin = twin(spec)
+        self.ledger = Ledger(spec)
+        self.params: list[object] = []
+        self.ended: dict[int, Trial] = {}  # as each trial was when it ended
+        self.attempts: dict[int, int] = {}
+        self.apply(Opened(time=0.0, epoch=1, slots_kept=True))
+        assert spec.total_trials is not None
+        self.propose(min(3, spec.total_trials), exhausted=False)
+        for slot in range(2):
+            self.apply(said(self.soon, slot=slot))
+
+    def apply(self, event: Event) -> list[Command]:
+        """Take an event with the state, the twin and the ledger; compare what they say."""
+        before = copy.deepcopy(self.state)
+        commands = self.state.apply(event)
+        record = as_read_back(event, commands)
+        assert commands == self.twin.apply(record.event, record.commands)
+        assert self.state == self.twin
+        stopped = [(s.id, s.report) for s in stops(commands) if s.cause is StopCause.POLICY]
+        expected = self.ledger.follow(before, event) if heeded(event, before) else []
+        assert expected == stopped
+        self.check_begun(commands)
+        self.check_end(before, commands)
+        return commands
+
+    def refused(self, event: Event) -> None:
+        """An event that cannot happen here leaves everything as it was."""
+        with pytest.raises(InvalidTransitionError):
+            self.state.apply(event)
+        assert self.state == self.twin
+
+    def check_begun(self, commands: list[Command]) -> None:
+        for assign in commands:
+            if isinstance(assign, Assign):
+                slot = self.state.slots[assign.slot]
+                assert len(slot.holds) <= slot.places
+                assert assign.id.attempt == self.attempts.get(assign.id.trial, 0) + 1
+                self.attempts[assign.id.trial] = assign.id.attempt
+
+    def check_end(self, before: SweepState, commands: list[Command]) -> None:
+        finished = [command for command in commands if isinstance(command, Finish)]
+        assert (self.state.over and not before.over) == (len(finished) == 1)
+        if before.over:
+            assert (before.phase, before.reason) == (self.state.phase, self.state.reason)
+
+    @property
+    def soon(self) -> float:
+        return self.state.time + 1
+
+    # --- events -----------------------------------------------------------------------------------
+
+    @rule(count=st.integers(0, 4), exhausted=st.sampled_from([False, False, False, True]))
+    def propose(self, count: int, *, exhausted: bool) -> None:
+        first = len(self.params)
+        params = tuple({"x": n} for n in range(first, first + count))
+        event = Proposed(time=self.soon, params=params, exhausted=exhausted)
+        assert self.spec.total_trials is not None
+        if self.state.phase is not Phase.RUNNING:
+            self.apply(event)
+        elif self.state.exhausted or first + count > self.spec.total_trials:
+            self.refused(event)
+        else:
+            self.apply(event)
+            self.params += params
+
+    @rule(data=st.data(), often=st.integers(1, 2))
+    def work(self, data: st.DataObject, often: int) -> None:
+        """What slots should say, round after round: of all that they hold, the next reports."""
+        for _ in range(often):
+            for slot in sorted(self.state.slots):
+                self.speak(data, slot)
+
+    @rule(data=st.data(), slot=SLOTS)
+    def speak(self, data: st.DataObject, slot: int) -> None:
+        """What one slot should say."""
+        holds = self.state.slots[slot].holds if slot in self.state.slots else ()
+        blocks = [self.next_block(data, self.state.trials[n].id) for n in sorted(holds)]
+        saved = [block for block in blocks if data.draw(st.booleans())]
+        over = [block for block in blocks if data.draw(st.integers(0, 3)) == 0]
+        endings = [data.draw(st.sampled_from(ENDINGS)) for _ in over]
+        self.apply(
+            said(
+                self.soon,
+                slot=slot,
+                incarnation=self.latest(slot),
+                places=data.draw(st.integers(1, 3)),
+                begun=tuple(block.id for block in blocks),
+                reports=tuple(blocks),
+                checkpoints=tuple(checkpoint(block.id, block.last) for block in saved),
+                ends=tuple(
+                    end(block.id, block.last, ending, error="E: x", where="f")
+                    for block, ending in zip(over, endings, strict=True)
+                ),
+            )
+        )
+
+    def next_block(self, data: st.DataObject, id_: AttemptId) -> Reports:
+        values = data.draw(st.lists(VALUES, min_size=1, max_size=3))
+        name = data.draw(st.sampled_from(["acc", "acc", "acc", "loss"]))
+        return reports(id_, values, first=self.state.trials[id_.trial].last_report + 1, name=name)
+
+    @rule(data=st.data(), slot=SLOTS, newer=NEWER)
+    def talk(self, data: st.DataObject, slot: int, newer: int) -> None:
+        """What no slot should say: gaps, repeats, attempts of others, an end before its reports."""
+        ids = data.draw(st.lists(st.sampled_from(self.attempts_near()), min_size=1, max_size=3))
+        self.apply(
+            said(
+                self.soon,
+                slot=slot,
+                incarnation=self.latest(slot) + newer,
+                begun=self.some(data, ids),
+                fresh=self.some(data, ids),
+                reports=tuple(
+                    reports(
+                        id_, data.draw(st.lists(VALUES, max_size=4)), first=self.near(data, id_)
+                    )
+                    for id_ in self.some(data, ids)
+                ),
+                checkpoints=tuple(
+                    checkpoint(id_, self.near(data, id_)) for id_ in self.some(data, ids)
+                ),
+                ends=tuple(
+                    end(
+                        id_,
+                        self.near(data, id_) - 1,
+                        data.draw(st.sampled_from(Ending)),
+                        damaged=data.draw(st.sampled_from(["", self.latest_path(id_)])),
+                    )
+                    for id_ in self.some(data, ids)
+                ),
+            )
+        )
+
+    @rule(data=st.data(), how=st.sampled_from(["lose", "time out", "wait", "open", "go back"]))
+    def disturb(self, data: st.DataObject, how: str) -> None:
+        """What happens now and then."""
+        match how:
+            case "lose":
+                self.lose(data.draw(SLOTS), data.draw(NEWER))
+            case "time out":
+                self.time_out(data.draw(st.lists(st.sampled_from(self.attempts_near()))))
+            case "wait":
+                self.wait(data.draw(st.sampled_from([1.0, 20.0, 60.0])))
+            case "open":
+                self.open(data.draw(st.sampled_from([0, 1])), kept=data.draw(st.booleans()))
+            case "go back":
+                self.go_back(data.draw(st.sampled_from([0.5, float("nan"), float("-inf")])))
+
+    def lose(self, slot: int, newer: int) -> None:
+        """A slot is gone: the one that is there, one before it, or one that never spoke."""
+        incarnation = self.latest(slot) + newer
+        self.apply(SlotLost(time=self.soon, slot=slot, incarnation=incarnation, cause="killed"))
+
+    def time_out(self, ids: list[AttemptId]) -> None:
+        """Attempts are over time; it is not asked which."""
+        event = TrialsTimedOut(time=self.soon, ids=tuple(ids))
+        if self.spec.limits.trial_timeout is None:
+            self.refused(event)
+        else:
+            self.apply(event)
+
+    def wait(self, seconds: float) -> None:
+        """What is due is what has run for its whole time."""
+        now = self.state.time + seconds
+        for event in self.state.due(now):
+            assert isinstance(event, TrialsTimedOut)
+            assert list(event.ids) == [stop.id for stop in stops(self.apply(event))]
+        assert self.state.due(now) == []
+
+    def open(self, newer: int, *, kept: bool) -> None:
+        """A controller takes the sweep up; two of one epoch cannot be."""
+        event = Opened(time=self.soon, epoch=self.state.epoch + newer, slots_kept=kept)
+        if newer:
+            self.apply(event)
+        else:
+            self.refused(event)
+
+    def go_back(self, seconds: float) -> None:
+        """Time does not run backwards, and is a number."""
+        self.refused(CancelAsked(time=self.state.time - seconds))
+
+    @precondition(lambda self: len(self.attempts) > 3)
+    @rule(how=st.sampled_from(["cancel", "time", "sampler", "", ""]))
+    def end_all(self, how: str) -> None:
+        """The whole sweep is told to end."""
+        if how == "cancel":
+            self.apply(CancelAsked(time=self.soon))
+        elif how == "sampler":
+            self.apply(SamplerFailed(time=self.soon, error="E"))
+        elif how == "time" and self.spec.limits.timeout is None:
+            self.refused(SweepTimedOut(time=self.soon))
+        elif how == "time":
+            self.apply(SweepTimedOut(time=self.soon))
+
+    # --- what the rules draw from -----------------------------------------------------------------
+
+    def latest(self, slot: int) -> int:
+        return self.state.slots[slot].incarnation if slot in self.state.slots else 1
+
+    def attempts_near(self) -> list[AttemptId]:
+        """Current attempts, those around them, and some of trials that are not there."""
+        around = [
+            AttemptId(trial.number, trial.attempt + more)
+            for trial in self.state.trials
+            for more in (0, 0, -1, 1)
+        ]
+        return [*around, *UNKNOWN]
+
+    def some(self, data: st.DataObject, ids: list[AttemptId]) -> tuple[AttemptId, ...]:
+        return tuple(id_ for id_ in ids if data.draw(st.booleans()))
+
+    def near(self, data: st.DataObject, id_: AttemptId) -> int:
+        """A report's number near the next one of this attempt."""
+        known = 0 <= id_.trial < len(self.state.trials)
+        last = self.state.trials[id_.trial].last_report if known else 0
+        return max(1, last + 1 + data.draw(st.sampled_from([0, 0, 0, -1, 1, -2])))
+
+    def latest_path(self, id_: AttemptId) -> str:
+        known = 0 <= id_.trial < len(self.state.trials)
+        latest = self.state.trials[id_.trial].restored if known else None
+        return "" if latest is None else latest.path
+
+    # --- what always holds ------------------------------------------------------------------------
+
+    @invariant()
+    def trials_are_numbered_in_order_of_proposal(self) -> None:
+        assert self.params == [trial.params for trial in self.state.trials]
+        assert list(range(len(self.params))) == [trial.number for trial in self.state.trials]
+
+    @invariant()
+    def counts_and_sets_match_the_trials(self) -> None:
+        roster = self.state.roster
+        assert Counter(trial.state for trial in self.state.trials) == self.state.counts
+        live = {trial.number for trial in self.state.trials if trial.state in LIVE}
+        waiting = [t.number for t in self.state.trials if t.state is TrialState.WAITING]
+        assert (live, waiting) == (roster.live, [*roster.waiting])
+
+    @invariant()
+    def no_more_run_than_may(self) -> None:
+        most = self.spec.limits.max_concurrent_trials
+        assert most is None or len(self.state.roster.live) <= most
+
+    @invariant()
+    def each_live_trial_is_on_one_slot_that_is_there(self) -> None:
+        holders = Counter(number for slot in self.state.slots.values() for number in slot.holds)
+        assert dict.fromkeys(self.state.roster.live, 1) == holders
+        for number in holders:
+            trial = self.state.trials[number]
+            slot = self.state.slots[trial.slot]
+            assert number in slot.holds
+            assert not slot.lost
+            assert slot.incarnation == trial.incarnation
+
+    @invariant()
+    def what_has_ended_stays_as_it_is(self) -> None:
+        for number, trial in self.ended.items():
+            assert trial == self.state.trials[number]
+        for trial in self.state.trials:
+            if trial.state in TERMINAL and trial.number not in self.ended:
+                self.ended[trial.number] = copy.deepcopy(trial)
+
+    @invariant()
+    def curves_are_the_ledgers(self) -> None:
+        history = self.state.history
+        for trial in range(len(self.state.trials)):
+            curve = [history.value(trial, i + 1) for i in range(history.intervals(trial))]
+            assert repr(self.ledger.curves.get(trial, [])) == repr(curve)
+
+    @invariant()
+    def the_best_is_the_ledgers(self) -> None:
+        best = self.state.best
+        found = None if best is None else (best.trial, best.interval, best.value)
+        assert self.ledger.best() == found
+
+    @invariant()
+    def checkpoints_stand_in_order_within_the_curve(self) -> None:
+        for trial in self.state.trials:
+            intervals = [kept.interval for kept in trial.checkpoints]
+            assert sorted(intervals) == intervals
+            assert max(intervals, default=0) <= self.state.history.intervals(trial.number)
+
+    @invariant()
+    def it_is_over_when_nothing_is_left(self) -> None:
+        nothing_left = not (self.state.roster.live or self.state.roster.waiting)
+        no_more = self.state.phase is not Phase.RUNNING or self.state.all_proposed
+        assert (nothing_left and no_more) == self.state.over
+
+    @invariant()
+    def what_is_wanted_fits(self) -> None:
+        assert self.spec.total_trials is not None
+        wanted = self.state.proposals_wanted(5)
+        assert 0 <= wanted <= self.spec.total_trials - len(self.state.trials)
+        slots = self.state.slots_wanted()
+        assert slots is not None
+        assert self.state.over == (slots == 0)
+
+
+def heeded(event: Event, before: SweepState) -> TypeGuard[Exchanged]:
+    """Whether an event is a slot's, and one that has not been given up."""
+    return isinstance(event, Exchanged) and not before.superseded(event.slot, event.incarnation)
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=str)
+def test_a_sweep_keeps_its_word(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever happens in whatever order, every invariant holds and replay equals live."""
+    monkeypatch.setattr(state_module, "HOPELESS", 3)  # within reach of a few dozen events
+    machine = type("Machine", (_Machine,), {"policy": policy})
+    run_state_machine_as_test(machine, settings=settings(max_examples=15, stateful_step_count=LONG))

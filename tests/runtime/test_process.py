@@ -1,0 +1,239 @@
+"""A trial's process, without Ray: started clean, heard to its end, killed with all it left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import pytest
+from sweeps import alive
+
+from raysweep.core.events import AttemptId
+from raysweep.runtime.process import Processes, TrialProcess
+from raysweep.runtime.trial import Message, Order
+from raysweep.storage.folder import SweepFolder
+
+PATIENCE = 60.0  # seconds until a test gives up; never a measure of speed
+
+
+def run(folder: Path, code: bytes, act: Callable[[Processes], Awaitable[Any]]) -> Any:  # noqa: ANN401  (whatever the test wants back)
+    """Let a test act on the processes of a slot whose training function is `code`."""
+    sweep = SweepFolder(folder)
+    sweep.code.parent.mkdir(parents=True, exist_ok=True)
+    sweep.log(0).parent.mkdir(exist_ok=True)
+    sweep.code.write_bytes(code)
+
+    async def acted() -> object:
+        processes = Processes(sweep, os.environ)
+        try:
+            return await asyncio.wait_for(act(processes), PATIENCE)
+        finally:
+            await processes.close()
+
+    return asyncio.run(acted())
+
+
+def order(folder: Path, **params: object) -> Order:
+    """Trial 0, with these parameters."""
+    return Order(id=AttemptId(0, 1), params=params, seed=7, folder=str(folder))
+
+
+async def heard(trial: TrialProcess) -> list[Message]:
+    """All that a trial says until it is gone."""
+    said = [message async for message in trial.messages()]
+    await trial.gone.wait()
+    return said
+
+
+def test_a_trial_says_what_it_reports_and_how_it_ended(tmp_path: Path) -> None:
+    """Reports come in order, the end comes last."""
+
+    def train(trial: Any) -> None:  # noqa: ANN401  (a raysweep Trial)
+        trial.report(loss=1)
+        trial.report({"val/loss": 0.5})
+
+    async def act(processes: Processes) -> list[Message]:
+        return await heard(await processes.start(order(tmp_path)))
+
+    said = run(tmp_path, cloudpickle.dumps(train), act)
+    assert [message[0] for message in said] == ["report", "report", "end"]
+    assert [message[2] for message in said[:2]] == [{"loss": 1.0}, {"val/loss": 0.5}]
+    assert said[-1] == ["end", "returned", "", "", "", ""]
+
+
+def test_what_a_trial_prints_is_in_its_log_even_if_it_is_killed(tmp_path: Path) -> None:
+    """A killed trial's last lines are wanted most."""
+
+    def train(trial: Any) -> None:  # noqa: ANN401  (the same)
+        print("width", trial.params["width"])  # noqa: T201  (what is tested)
+        os.system("echo from a child")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    async def act(processes: Processes) -> TrialProcess:
+        trial = await processes.start(order(tmp_path, width=16))
+        await heard(trial)
+        return trial
+
+    trial = run(tmp_path, cloudpickle.dumps(train), act)
+    assert trial.unsaid_end()[2].startswith("killed by SIGKILL; if nobody sent it, the machine ran")
+    assert SweepFolder(tmp_path).log(0).read_text() == "width 16\nfrom a child\n"
+
+
+@pytest.mark.parametrize(
+    ("leave", "error"),
+    [
+        (lambda _: os._exit(3), "its process exited with code 3 without an end"),
+        (lambda _: os.abort(), "killed by SIGABRT"),
+    ],
+)
+def test_an_end_that_was_not_told_is_named(
+    tmp_path: Path, leave: Callable[[object], None], error: str
+) -> None:
+    """However a process ends, the end says how."""
+
+    async def act(processes: Processes) -> Message:
+        trial = await processes.start(order(tmp_path))
+        assert await heard(trial) == []
+        return trial.unsaid_end()
+
+    assert run(tmp_path, cloudpickle.dumps(leave), act)[2] == error
+
+
+def test_sys_exit_is_an_error_unless_it_is_zero(tmp_path: Path) -> None:
+    """`sys.exit(2)` fails the trial, `sys.exit()` ends it well."""
+
+    def train(trial: Any) -> None:  # noqa: ANN401  (the same)
+        raise SystemExit(trial.params["code"])
+
+    async def act(processes: Processes) -> list[Message]:
+        trials = [await processes.start(order(tmp_path, code=code)) for code in (0, 2)]
+        return [(await heard(trial))[-1] for trial in trials]
+
+    well, badly = run(tmp_path, cloudpickle.dumps(train), act)
+    assert well[1] == "returned"
+    assert badly[1:3] == ["raised", "SystemExit: 2"]
+
+
+def test_code_that_cannot_be_imported_fails_every_trial_with_its_error(tmp_path: Path) -> None:
+    """The import's error is the trial's."""
+
+    async def act(processes: Processes) -> Message | None:
+        assert await heard(await processes.start(order(tmp_path))) == []
+        return processes.broken
+
+    broken = run(tmp_path, b"cno_such_module\ntrain\n.", act)
+    assert broken[1:4] == [
+        "raised",
+        "ModuleNotFoundError: No module named 'no_such_module'",
+        "import",
+    ]
+
+
+def test_code_whose_import_kills_its_process_fails_every_trial(tmp_path: Path) -> None:
+    """An import that does not come back is no reason to wait, or to try for ever."""
+
+    class Deadly:
+        def __reduce__(self) -> tuple[object, tuple[int]]:
+            return os._exit, (9,)
+
+    async def act(processes: Processes) -> Message | None:
+        await heard(await processes.start(order(tmp_path)))
+        return processes.broken
+
+    broken = run(tmp_path, cloudpickle.dumps(Deadly()), act)
+    assert broken[2] == "importing the training code ended its process (exit status 9)"
+
+
+def test_code_that_starts_a_thread_is_run_in_new_interpreters(tmp_path: Path) -> None:
+    """A fork beside a thread may hang: every trial imports for itself, and the reason is told."""
+
+    class Threaded:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            source = (
+                "__import__('threading').Thread(target=__import__('time').sleep, args=(60,),"
+                " daemon=True, name='poller').start() or (lambda trial: trial.report(a=trial.seed))"
+            )
+            return eval, (source,)
+
+    async def act(processes: Processes) -> tuple[list[Message], str]:
+        return await heard(await processes.start(order(tmp_path))), processes.afresh
+
+    said, why = run(tmp_path, cloudpickle.dumps(Threaded()), act)
+    assert why == "importing the training code started threads (poller)"
+    assert [message[0] for message in said] == ["report", "end"]
+    assert said[0][2] == {"a": 7.0}
+
+
+def test_a_trial_that_ignores_sigterm_is_killed_with_its_children(tmp_path: Path) -> None:
+    """Grace, SIGTERM, SIGKILL, and nobody of the group is left."""
+    note = tmp_path / "child"
+
+    def train(trial: Any) -> None:  # noqa: ANN401  (the same)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        child = os.fork()
+        if child:
+            Path(trial.params["note"]).write_text(str(child))
+            trial.report(a=1)
+        while True:
+            time.sleep(1)
+
+    async def act(processes: Processes) -> TrialProcess:
+        trial = await processes.start(order(tmp_path, note=str(note)))
+        said = trial.messages()
+        await anext(said)
+        await trial.stop("enough", grace=0.2)
+        await trial.gone.wait()
+        return trial
+
+    trial = run(tmp_path, cloudpickle.dumps(train), act)
+    assert trial.unsaid_end()[2].startswith("killed by SIGKILL")
+    assert not alive(int(note.read_text()))
+
+
+def test_a_child_that_left_the_group_does_not_keep_a_trial_from_ending(tmp_path: Path) -> None:
+    """A daemon that inherited the trial's socket and output is not waited for."""
+    note = tmp_path / "daemon"
+
+    def train(trial: Any) -> None:  # noqa: ANN401  (the same)
+        daemon = os.fork()
+        if not daemon:
+            os.setsid()
+            time.sleep(120)
+            os._exit(0)
+        Path(trial.params["note"]).write_text(str(daemon))
+        trial.report(a=1)
+
+    async def act(processes: Processes) -> list[Message]:
+        return await heard(await processes.start(order(tmp_path, note=str(note))))
+
+    said = run(tmp_path, cloudpickle.dumps(train), act)
+    os.kill(int(note.read_text()), signal.SIGKILL)
+    assert [message[0] for message in said] == ["report", "end"]
+
+
+def test_a_killed_template_is_replaced_and_its_trials_are_gone(tmp_path: Path) -> None:
+    """The trials of a template that dies end with it; the next trial runs on another."""
+
+    def train(trial: Any) -> None:  # noqa: ANN401  (the same)
+        trial.report(pid=os.getpid())
+        time.sleep(trial.params["pause"])
+
+    async def act(processes: Processes) -> tuple[list[Message], int, list[Message]]:
+        first = await processes.start(order(tmp_path, pause=100))
+        said = first.messages()
+        pid = int((await anext(said))[2]["pid"])
+        os.kill(processes._template.pid, signal.SIGKILL)
+        await first.gone.wait()
+        second = await heard(await processes.start(order(tmp_path, pause=0)))
+        return first.unsaid_end(), pid, second
+
+    end, pid, said = run(tmp_path, cloudpickle.dumps(train), act)
+    assert end[2] == "its process was lost with the slot's template process"
+    assert not alive(pid)
+    assert [message[0] for message in said] == ["report", "end"]
