@@ -201,6 +201,9 @@ class SlotBook:
 
     def _settle(self, request: Request) -> None:
         """All that the request held is journaled: it need not be said again."""
+        for id_ in request.holds:
+            if id_ in self._held:
+                self._held[id_].listed = True
         for end in request.ends:
             self._held.pop(end.id, None)
         for held in self._held.values():
@@ -238,6 +241,7 @@ class _Held:
     end: End | None = None
     fresh: bool = False
     told: bool = False  # whether a stop was passed on
+    listed: bool = False  # whether the controller knows that the slot has it
 
     @property
     def unacknowledged(self) -> int:
@@ -245,7 +249,8 @@ class _Held:
 
     @property
     def waiting(self) -> bool:
-        return bool(self.unacknowledged or self.checkpoints or self.fresh or self.end)
+        unsaid = self.unacknowledged or self.checkpoints or self.fresh or self.end
+        return bool(unsaid or not self.listed)
 
     def report(self, metrics: Mapping[str, float], at: float) -> int:
         names = tuple(metrics)

@@ -181,7 +181,9 @@ def _fields_of(part: Any) -> dict[str, Any]:  # noqa: ANN401  (any dataclass)
 
 def _instance(what: str, value: object, kind: type) -> None:
     if not isinstance(value, kind):
-        raise SpecError(f"{what} must be a {kind.__name__}, but got {checks.described(value)}")
+        raise SpecError(
+            f"{what} must be of type {kind.__name__}, but got {checks.described(value)}"
+        )
 
 
 def _member(what: str, value: object, registry: Mapping[str, type]) -> None:

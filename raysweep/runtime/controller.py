@@ -38,12 +38,13 @@ from raysweep.core.state import SweepState
 from raysweep.errors import StaleEpochError
 from raysweep.runtime import answers, pace
 from raysweep.runtime.crew import Crew
+from raysweep.runtime.failures import failure
 from raysweep.runtime.proposals import draw
 from raysweep.runtime.slot import Post
 from raysweep.runtime.status import Status, describe, lines
 from raysweep.storage.dataset import export
 from raysweep.storage.folder import SweepFolder
-from raysweep.storage.journal import Journal
+from raysweep.storage.journal import Journal, Record
 
 HOLD = 5.0  # seconds that an idle slot's request is held back for a trial to come
 LOOK = 0.1  # seconds between looks at time limits, leases and slots
@@ -71,7 +72,7 @@ class Controller:
     def __init__(self, charge: Charge) -> None:
         self._folder = SweepFolder(Path(charge.folder))
         self._spec = self._folder.read_spec()
-        self._journal, records = Journal.open(self._folder.journal)
+        self._journal, records = _opened(self._folder)
         self._state = SweepState(self._spec)
         for record in records:
             self._state.apply(record.event, record.commands)
@@ -325,8 +326,8 @@ class Controller:
         await self._committed()
         try:
             await asyncio.to_thread(export, self._folder)
-        except OSError as error:
-            log.warning("result files not written: %s", error)
+        except Exception:  # they are derived: the sweep ends without them, `export` makes them
+            log.exception("result files not written")
         await _wait(self._crew.gone, GOODBYE)
         self._crew.dismiss()
         self._finished = True
@@ -336,7 +337,26 @@ class Controller:
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """A part of the controller that fails ends the sweep: it must not stand still unheard."""
+        self._tasks.discard(task)
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        log.error("the controller failed", exc_info=error)
+        reason = f"the controller failed: {failure(error).error}"
+        self._apply(CancelAsked(time=self._clock.now(), reason=reason))
+
+
+def _opened(folder: SweepFolder) -> tuple[Journal, list[Record]]:
+    """The journal of a sweep; waits for a storage that is full or away."""
+    while True:
+        try:
+            return Journal.open(folder.journal)
+        except OSError as error:
+            log.warning("%s: the storage refuses: %s", folder.path, error)
+            time.sleep(STORAGE_AGAIN)  # nothing can be answered before there is an epoch
 
 
 class _Clock:

@@ -22,6 +22,7 @@ from raysweep.runtime.slot import NAMESPACE, Post, Slot, slot_name
 from raysweep.storage.folder import SweepFolder
 
 COUNT_AGAIN = 5.0  # seconds between looks at the size of the cluster
+ASK_AGAIN = 1.0  # seconds before a slot that is out of reach is asked again
 SOON = 10.0  # a slot that dies within so many seconds is replaced ever more slowly
 SLOWEST = 30.0  # seconds, at most, before it is
 
@@ -47,6 +48,7 @@ class Crew:
         self._quick_deaths: dict[int, int] = {}
         self._not_before: dict[int, float] = {}
         self._room = 0
+        self._dismissed = False
         self._counted = -COUNT_AGAIN
         self._tasks: set[asyncio.Task[None]] = set()
         self.gone = asyncio.Event()  # no slot stands
@@ -85,6 +87,9 @@ class Crew:
     async def _make(self, number: int, incarnation: int) -> None:
         post = self._post(number, incarnation)
         actor = await asyncio.to_thread(_start, post, self._folder, self._spec)
+        if self._dismissed:
+            ray.kill(actor)
+            return
         self._stand(number, incarnation, actor)
 
     def _stand(self, number: int, incarnation: int, actor: Any) -> None:  # noqa: ANN401  (Ray's handle)
@@ -99,7 +104,7 @@ class Crew:
         """Wait for a slot's end; say so if that end is sure."""
         made = time.monotonic()
         try:
-            await actor.stand.remote()
+            await _ended(actor)
             cause = "it closed"
         except ray.exceptions.RayActorError as error:
             cause = str(error).partition("\n")[0] or type(error).__name__
@@ -124,9 +129,21 @@ class Crew:
             self.gone.set()
 
     def dismiss(self) -> None:
-        """End every slot, with the trials that it runs."""
+        """End every slot, with the trials that it runs; none is made any more."""
+        self._dismissed = True
         for number, (incarnation, _) in list(self._standing.items()):
             self.strike(number, incarnation)
+
+
+async def _ended(actor: Any) -> None:  # noqa: ANN401  (the same)
+    """Return when the slot closes; one that is only out of reach for a while has not."""
+    while True:
+        try:
+            await actor.stand.remote()
+        except ray.exceptions.ActorUnavailableError:
+            await asyncio.sleep(ASK_AGAIN)
+        else:
+            return
 
 
 def _start(post: Post, folder: SweepFolder, spec: SweepSpec) -> Any:  # noqa: ANN401  (the same)

@@ -26,7 +26,12 @@ def failure(error: BaseException) -> Failure:
     """What is kept of an exception."""
     line = traceback.format_exception_only(error)[-1].strip().partition("\n")[0]
     story = "".join(traceback.format_exception(error))
-    return Failure(line[:LINE], _where(error), story[-STORY:])
+    return Failure(_sendable(line[:LINE]), _where(error), _sendable(story[-STORY:]))
+
+
+def _sendable(text: str) -> str:
+    """Text that has a form in UTF-8, whatever the exception said."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _where(error: BaseException) -> str:

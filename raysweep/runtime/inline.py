@@ -63,9 +63,11 @@ class InlineTrial:
 
     def work(self, function: TrainingFunction, order: Order) -> None:
         """Run the trial, on its thread."""
-        run(function, order, self)
-        self.loop.call_soon_threadsafe(self.said.put_nowait, None)
-        self.loop.call_soon_threadsafe(self.gone.set)
+        try:
+            run(function, order, self)
+        finally:
+            self.loop.call_soon_threadsafe(self.said.put_nowait, None)
+            self.loop.call_soon_threadsafe(self.gone.set)
 
 
 class Inline:

@@ -13,8 +13,9 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgpack
 
@@ -24,6 +25,8 @@ from raysweep.runtime.template import PACKET, kill_group
 from raysweep.runtime.trial import Message, Order
 from raysweep.storage.folder import SweepFolder
 
+DEATHS = 3  # of templates in a row before the user's code is at fault
+FAREWELL = 10.0  # seconds that a template has to kill what it started
 TERM_TO_KILL = 5.0  # seconds between SIGTERM and SIGKILL
 OUT_OF_MEMORY = "; if nobody sent it, the machine ran out of memory: see `dmesg`"
 
@@ -34,6 +37,8 @@ class TrialProcess:
 
     order: Order
     connection: socket.socket
+    far_end: socket.socket  # the trial's, until the template has it
+    give_up: Callable[[TrialProcess], None]  # for a trial that does not start
     pid: int = 0  # 0 until it has started
     status: int | None = None  # as wait gives it
     gone: asyncio.Event = field(default_factory=asyncio.Event)
@@ -49,6 +54,7 @@ class TrialProcess:
         """The process is gone; what it said before is still heard, its orphans are not."""
         self.status = status
         self.gone.set()
+        self.far_end.close()
         with contextlib.suppress(OSError):
             self.connection.shutdown(socket.SHUT_RD)
 
@@ -58,13 +64,16 @@ class TrialProcess:
             self.connection.send(msgpack.packb(message), socket.MSG_DONTWAIT)
 
     async def stop(self, reason: str, grace: float) -> None:
-        """Ask the trial to end; after `grace` seconds make it."""
+        """Ask the trial to end; after `grace` seconds make it. Returns when it is gone."""
         self.tell(["stop", reason])
         if await self._gone_within(grace):
             return
         self.signal(signal.SIGTERM)
-        if not await self._gone_within(min(grace, TERM_TO_KILL)):
+        while not await self._gone_within(min(grace, TERM_TO_KILL) if self.pid else 0.0):
             self.signal(signal.SIGKILL)
+            if not self.pid:
+                self.give_up(self)
+            grace = TERM_TO_KILL
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the trial and all its children."""
@@ -81,12 +90,20 @@ class TrialProcess:
         status = self.status
         if status is None:
             error = "its process was lost with the slot's template process"
-        elif os.WIFSIGNALED(status):
-            name = signal.Signals(os.WTERMSIG(status)).name
+            return ["end", Ending.LOST.value, error, "", "", ""]
+        if os.WIFSIGNALED(status):
+            name = _signal_name(os.WTERMSIG(status))
             error = f"killed by {name}{OUT_OF_MEMORY if name == 'SIGKILL' else ''}"
         else:
             error = f"its process exited with code {os.WEXITSTATUS(status)} without an end"
         return ["end", Ending.KILLED.value, error, "", "", ""]
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"signal {number}"
 
 
 class Processes:
@@ -99,83 +116,105 @@ class Processes:
         self._environment = dict(environment)
         self._trials: dict[int, TrialProcess] = {}
         self._tokens = 0
-        self._ready = asyncio.Event()
+        self._template = 0  # its process id, once it has told it
+        self._ready = False  # whether it has imported the user's code
+        self._deaths = 0  # of templates in a row that had not
         self._launch()
 
     def _launch(self) -> None:
         here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         here.setblocking(False)
         self._control = here
-        self._ready.clear()
+        self._template, self._ready = 0, False
         command = [sys.executable, "-m", "raysweep.runtime.template", "template",
                    str(there.fileno()), str(self._folder.path)]  # fmt: skip
-        self._template = subprocess.Popen(  # noqa: S603  (our own module)
-            command,
-            pass_fds=[there.fileno()],
-            env=self._environment,
-            start_new_session=True,  # it outlives a killed slot for as long as it takes to clean up
+        self._starter = subprocess.Popen(  # noqa: S603  (our own module; it ends when it has forked)
+            command, pass_fds=[there.fileno()], env=self._environment, start_new_session=True
         )
         there.close()
         self._listening = asyncio.get_running_loop().create_task(self._listen())
 
     async def start(self, order: Order) -> TrialProcess:
-        """Start a trial; returns at once, the process follows."""
-        await self._ready.wait()
+        """Start a trial, now or as soon as the template is ready."""
         here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         here.setblocking(False)
-        trial = TrialProcess(order, here)
+        trial = TrialProcess(order, here, there, self._give_up)
         if self.broken is not None:
-            there.close()
             trial.bury(None)
             return trial
+        here.send(msgpack.packb(to_plain(order)))
         self._tokens += 1
         self._trials[self._tokens] = trial
-        here.send(msgpack.packb(to_plain(order)))
-        start = ["start", self._tokens, str(self._folder.log(order.id.trial))]
-        with there:
-            socket.send_fds(self._control, [msgpack.packb(start)], [there.fileno()])
+        if self._ready:
+            self._hand_over(self._tokens, trial)
         return trial
+
+    def _hand_over(self, token: int, trial: TrialProcess) -> None:
+        """Let the template start a trial."""
+        start = ["start", token, str(self._folder.log(trial.order.id.trial))]
+        with contextlib.suppress(OSError), trial.far_end as end:  # a lost template is seen below
+            socket.send_fds(self._control, [msgpack.packb(start)], [end.fileno()])
 
     async def _listen(self) -> None:
         """Take what the template tells until it is gone."""
         loop = asyncio.get_running_loop()
-        while packet := await loop.sock_recv(self._control, PACKET):
-            kind, *rest = msgpack.unpackb(packet)
-            if kind == "broken":
-                self.broken = ["end", Ending.RAISED.value, rest[0], "import", rest[1], ""]
-            elif kind == "ready":
-                self.afresh = rest[0]
-            else:
-                self._note(kind, *rest)
-            self._ready.set()
-        self._lost_template()
+        with contextlib.suppress(ConnectionError):
+            while packet := await loop.sock_recv(self._control, PACKET):
+                self._hear(*msgpack.unpackb(packet))
+        await self._lost_template()
 
-    def _note(self, kind: str, token: int, number: int) -> None:
-        if kind == "started":
-            self._trials[token].pid = number
-            return
-        self._trials.pop(token).bury(number)
+    def _hear(self, kind: str, *rest: Any) -> None:  # noqa: ANN401  (what the template's page says)
+        if kind == "born":
+            (self._template,) = rest
+        elif kind == "broken":
+            self.broken = ["end", Ending.RAISED.value, rest[0], "import", rest[1], ""]
+        elif kind == "ready":
+            (self.afresh,) = rest
+            self._ready, self._deaths = True, 0
+            for token, trial in self._trials.items():
+                self._hand_over(token, trial)
+        elif kind == "started":
+            self._trials[rest[0]].pid = rest[1]
+        else:
+            self._trials.pop(rest[0]).bury(rest[1])
 
-    def _lost_template(self) -> None:
+    async def _lost_template(self) -> None:
         """The template is gone: kill what it left behind, and begin another."""
         self._control.close()
-        for trial in self._trials.values():
-            trial.signal(signal.SIGKILL)
-            trial.bury(None)
-        self._trials.clear()
-        status = self._template.wait()
-        if self._ready.is_set():
-            if self.broken is None:
-                self._launch()
-            return
-        error = f"importing the training code ended its process (exit status {status})"
-        self.broken = ["end", Ending.KILLED.value, error, "import", "", ""]
-        self._ready.set()
+        if not self._ready:
+            self._deaths += 1
+        if self._deaths >= DEATHS and self.broken is None:
+            error = f"importing the training code ended its process, {DEATHS} times in a row"
+            self.broken = ["end", Ending.KILLED.value, error, "import", "", ""]
+        if self._ready or self.broken is not None:  # otherwise the next one starts them
+            for trial in self._trials.values():
+                trial.signal(signal.SIGKILL)
+                trial.bury(None)
+            self._trials.clear()
+        self._ready = False
+        await asyncio.to_thread(self._starter.wait)
+        if self.broken is None:
+            self._launch()
+
+    def _give_up(self, trial: TrialProcess) -> None:
+        """End a trial that has not started: the template hangs in the user's code."""
+        tokens = [token for token, other in self._trials.items() if other is trial]
+        for token in tokens:
+            self._trials.pop(token).bury(None)
+        if self._template:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._template, signal.SIGKILL)
 
     async def close(self) -> None:
         """Kill every trial and the template; returns when they are gone."""
         self._listening.cancel()
         for trial in self._trials.values():
             trial.signal(signal.SIGKILL)
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(OSError, TimeoutError):
+            self._control.shutdown(socket.SHUT_WR)
+            async with asyncio.timeout(FAREWELL):
+                while await loop.sock_recv(self._control, PACKET):
+                    pass
         self._control.close()
-        await asyncio.to_thread(self._template.wait)
+        await asyncio.to_thread(self._starter.wait)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import ray
 
@@ -18,7 +17,7 @@ from raysweep.result import Result
 from raysweep.runtime import cluster
 from raysweep.runtime.client import Client, connect
 from raysweep.runtime.screen import ScreenKind, shown
-from raysweep.storage.folder import SweepFolder, new_sweep
+from raysweep.storage.folder import SweepFolder, new_sweep, storage_path
 
 
 def run(
@@ -47,7 +46,7 @@ def run(
     new_sweep(storage, spec.name)
     with _ray(address, detach=detach):
         cluster.require(spec.resources.demand())
-        cluster.require_shared(Path(storage).expanduser().absolute() / spec.name)
+        cluster.require_shared(storage_path(storage) / spec.name)
         folder = create()
         client = Client.launch(folder)
         if not detach:

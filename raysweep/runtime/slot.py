@@ -26,6 +26,7 @@ from raysweep.core.plain import from_plain, to_plain
 from raysweep.core.samplers import trial_seed
 from raysweep.core.spec import SweepSpec
 from raysweep.runtime import pace
+from raysweep.runtime.failures import failure
 from raysweep.runtime.inline import Inline
 from raysweep.runtime.process import Processes
 from raysweep.runtime.trial import Message, Order
@@ -191,7 +192,25 @@ class Slot:
     # --- running ----------------------------------------------------------------------------------
 
     async def _run(self, assign: Assign) -> None:
-        """Run an attempt from its start to its end."""
+        """Run an attempt from its start to its end, and write that end down whatever happens."""
+        id_ = assign.id
+        try:
+            end = await self._ran(assign)
+        except Exception as error:  # an attempt without an end would hold its place for ever
+            log.exception("%s", id_)
+            told = failure(error)
+            end = ["end", Ending.KILLED.value, f"the slot failed: {told.error}", told.where,
+                   told.traceback, ""]  # fmt: skip
+            if running := self._running.get(id_):
+                await running.stop("", 0.0)
+        self._running.pop(id_, None)
+        if id_ not in self._dropped:
+            self._finish(id_, end)
+        self._dropped.discard(id_)
+        self._ending.discard(id_)
+
+    async def _ran(self, assign: Assign) -> Message:
+        """Run an attempt; its end."""
         id_ = assign.id
         order = Order(
             id=id_,
@@ -205,18 +224,15 @@ class Slot:
         self._running[id_] = running
         if id_ in self._ending or id_ in self._dropped:
             self._spawn(running.stop("", 0.0))
-        end = self._launcher.broken
+        end = None
         async for message in running.messages():
             if message[0] == "end":
                 end = message
+                self._spawn(running.stop("", self._spec.grace))  # its process should end now, too
             elif id_ not in self._dropped:
                 await self._note(id_, message)
         await running.gone.wait()
-        self._running.pop(id_)
-        if id_ not in self._dropped:
-            self._finish(id_, end or running.unsaid_end())
-        self._dropped.discard(id_)
-        self._ending.discard(id_)
+        return end or self._launcher.broken or running.unsaid_end()
 
     async def _note(self, id_: AttemptId, message: Message) -> None:
         """Write down what a trial says; a trial with too much unacknowledged waits here."""
@@ -257,6 +273,7 @@ class Slot:
         dropped = not stop.reason
         (self._dropped if dropped else self._ending).add(stop.id)
         if running := self._running.get(stop.id):
+            running.tell(["stop", stop.reason])  # before it hears that its report is decided on
             self._spawn(running.stop(stop.reason, 0.0 if dropped else self._spec.grace))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:

@@ -7,12 +7,15 @@ interpreter that imports for itself, and the slot is told why.
 Started by `raysweep.runtime.process` with a socket to the slot as its standard of talk:
 
     slot -> template   ["start", token, log file], with the socket of the trial
-    template -> slot   ["ready", why trials are started afresh, or ""]
+    template -> slot   ["born", process id]
+                       ["ready", why trials are started afresh, or ""]
                        ["broken", error, traceback]     the user's code cannot be imported
                        ["started", token, process id]
                        ["ended", token, wait status]
 
-When the slot is gone its end of the socket closes, and every trial is killed with its children.
+When the slot is gone its end of the socket closes, and every trial is killed with its children. For
+that the template must outlive its slot for a moment: Ray kills the children of an actor that ends,
+so it is no child of it, but the child of one that has ended.
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ from __future__ import annotations
 import atexit
 import contextlib
 import ctypes
+import errno
+import fcntl
 import io
 import os
 import pickle
@@ -29,12 +34,14 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgpack
 
 from raysweep.core.plain import from_plain
+from raysweep.errors import MetricError
 from raysweep.runtime.failures import failure
 from raysweep.runtime.trial import Message, Order, TrainingFunction, run
 from raysweep.storage import checkpoints
@@ -42,6 +49,8 @@ from raysweep.storage.folder import SweepFolder
 
 PACKET = 256 * 1024  # bytes; more than a metric report or a traceback ever needs
 PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
+GENERATIONS = 100  # of orphans that are looked for, at most
 MODULE = "raysweep.runtime.template"  # as `python -m` knows it
 ALLOCATOR_THREADS = frozenset({"jemalloc_bg_thd"})  # pyarrow's; it looks after itself in a fork
 
@@ -58,6 +67,13 @@ class SocketChannel:
             self._connection.send(msgpack.packb(message))
         except (BrokenPipeError, ConnectionError):
             os._exit(1)
+        except OSError as error:
+            if error.errno != errno.EMSGSIZE:
+                raise
+            raise MetricError(
+                f"report() holds too many metrics for one message ({len(message[2]):,});"
+                f" report fewer at once, or put them into the checkpoint"
+            ) from None
 
     def receive(self, *, wait: bool) -> Message | None:
         """What the slot has sent."""
@@ -105,8 +121,10 @@ class Template:
 
     def serve(self) -> None:
         """Import the user's code, then serve until the slot is gone."""
+        self._tell(["born", os.getpid()])
         try:
-            self._function, self._afresh = load(self._folder)
+            with ending_with(self._control):
+                self._function, self._afresh = load(self._folder)
         except BaseException as error:  # noqa: BLE001  (the user's code: whatever it raises is told)
             told = failure(error)
             self._tell(["broken", told.error, told.traceback])
@@ -123,10 +141,14 @@ class Template:
                     return
 
     def kill_all(self) -> None:
-        """Kill every trial with its children."""
-        for key in list((self._selector.get_map() or {}).values()):
-            if isinstance(key.data, _Child):
-                kill_group(key.data.pid, signal.SIGKILL)
+        """Kill every trial with all that descends from it."""
+        for child in self._children():
+            kill_group(child.pid, signal.SIGKILL)
+        kill_descendants()
+
+    def _children(self) -> list[_Child]:
+        keys = (self._selector.get_map() or {}).values()
+        return [key.data for key in keys if isinstance(key.data, _Child)]
 
     def _start_next(self) -> bool:
         """Start the trial that the slot asks for; False when the slot is gone."""
@@ -135,6 +157,7 @@ class Template:
             return False
         _, token, log = msgpack.unpackb(packet)
         connection = socket.socket(fileno=files[0])
+        connection.set_inheritable(False)
         reading, printing = os.pipe()
         start = self._spawn if self._afresh else self._fork
         pid = start(connection, printing)
@@ -181,6 +204,8 @@ class Template:
         _, status = os.waitpid(child.pid, 0)
         self._selector.unregister(child.watch)
         os.close(child.watch)
+        if not self._children():
+            kill_descendants()  # those that had left the group
         self._tell(["ended", child.token, status])
 
     def _tell(self, message: Message) -> None:
@@ -229,9 +254,53 @@ def become_trial(template: int, printing: int = 1) -> None:
 
 def die_with_parent(parent: int) -> None:
     """Be killed when the parent ends; at once if it has ended already."""
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of every descendant whose own parent ends, whatever group it is in."""
+    _prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def _prctl(option: int, value: int) -> None:
+    ctypes.CDLL(None, use_errno=True).prctl(option, value)
+
+
+def kill_descendants() -> None:
+    """Kill and reap every child of this process, and theirs as they are adopted."""
+    for _ in range(GENERATIONS):
+        children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+        if not children:
+            return
+        for child in map(int, children):
+            with contextlib.suppress(ProcessLookupError, ChildProcessError):
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+
+
+@contextlib.contextmanager
+def ending_with(control: socket.socket) -> Iterator[None]:
+    """Let the kernel end this process when the other end closes, even in code that never returns."""
+    fcntl.fcntl(control, fcntl.F_SETOWN, os.getpid())
+    flags = fcntl.fcntl(control, fcntl.F_GETFL)
+    signal.signal(signal.SIGIO, signal.SIG_DFL)  # which ends the process
+    fcntl.fcntl(control, fcntl.F_SETFL, flags | os.O_ASYNC)
+    if not _is_open(control):
+        sys.exit()
+    try:
+        yield
+    finally:
+        fcntl.fcntl(control, fcntl.F_SETFL, flags)
+
+
+def _is_open(control: socket.socket) -> bool:
+    """Whether the slot is there; it says nothing before it has heard that this is ready."""
+    try:
+        return bool(control.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+    except BlockingIOError:
+        return True
 
 
 def run_and_leave(function: TrainingFunction, connection: socket.socket) -> None:
@@ -256,10 +325,14 @@ def main(role: str, descriptor: str, path: str) -> None:
     """What `python -m raysweep.runtime.template` does: be a template, or one trial afresh."""
     folder = SweepFolder(Path(path))
     connection = socket.socket(fileno=int(descriptor))
+    connection.set_inheritable(False)  # what the user's code starts does not hold it open
     if role == "trial":
         become_trial(os.getppid())
         function, _ = load(folder)
         run_and_leave(function, connection)
+    if os.fork():
+        os._exit(0)  # the slot's child ends, the template is nobody's
+    adopt_orphans()
     template = Template(connection, folder)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the client's to act on
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # by way of kill_all

@@ -15,6 +15,7 @@ and what a trial is told is one of
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import random
 import sys
@@ -125,7 +126,8 @@ class Trial:
             Stopped: the trial is to end. Let it pass.
         """
         values = {
-            name: _number(name, value) for name, value in {**(metrics or {}), **named}.items()
+            _name(name): _number(name, value)
+            for name, value in {**(metrics or {}), **named}.items()
         }
         if not values:
             raise MetricError("report() needs at least one metric: trial.report(accuracy=0.9)")
@@ -221,16 +223,22 @@ def _ending(function: TrainingFunction, trial: Trial) -> tuple[str, str, str, st
     return Ending.RETURNED.value, "", "", ""
 
 
+def _name(name: object) -> str:
+    """A metric's name: text that can be written down."""
+    with contextlib.suppress(UnicodeEncodeError):
+        if isinstance(name, str) and name.encode():
+            return name
+    raise MetricError(f"a metric's name must be a string, but got {checks.described(name)}")
+
+
 def _number(name: str, value: Any) -> float:  # noqa: ANN401  (whatever the user reports)
     """A metric as a float: a number, or what holds exactly one."""
-    if isinstance(value, int | float):
-        return float(value)
     try:
-        item = value.item()
-    except (AttributeError, ValueError, RuntimeError):
-        item = None
-    if isinstance(item, int | float):
-        return float(item)
+        item = value if isinstance(value, int | float) else value.item()
+        if isinstance(item, int | float):
+            return float(item)
+    except (AttributeError, ValueError, RuntimeError, OverflowError):
+        pass
     raise MetricError(
         f"metric {name!r} must be a number, but got {checks.described(value)};"
         f" report a float, or leave it out"

@@ -111,6 +111,7 @@ class Journal:
             flush_folder(folder)
         except BaseException:
             os.close(file)
+            _path(folder, epoch).unlink(missing_ok=True)  # nothing was acknowledged under it
             raise
         return journal, list(_records(chain))
 
@@ -146,7 +147,9 @@ class Journal:
 
         Raises:
             StaleEpochError: one has.
+            FileNotFoundError: the journal has been removed.
         """
+        _path(self._folder, self.epoch).stat()
         successor = _path(self._folder, self.epoch + 1)
         if successor.exists():
             raise StaleEpochError(f"{successor}: a later controller has taken the sweep over")

@@ -476,4 +476,4 @@ def test_a_sweep_keeps_its_word(policy: Policy, monkeypatch: pytest.MonkeyPatch)
     """Whatever happens in whatever order, every invariant holds and replay equals live."""
     monkeypatch.setattr(state_module, "HOPELESS", 3)  # within reach of a few dozen events
     machine = type("Machine", (_Machine,), {"policy": policy})
-    run_state_machine_as_test(machine, settings=settings(max_examples=15, stateful_step_count=LONG))
+    run_state_machine_as_test(machine, settings=settings(max_examples=20, stateful_step_count=LONG))

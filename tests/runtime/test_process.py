@@ -147,7 +147,7 @@ def test_code_whose_import_kills_its_process_fails_every_trial(tmp_path: Path) -
         return processes.broken
 
     broken = run(tmp_path, cloudpickle.dumps(Deadly()), act)
-    assert broken[2] == "importing the training code ended its process (exit status 9)"
+    assert broken[2] == "importing the training code ended its process, 3 times in a row"
 
 
 def test_code_that_starts_a_thread_is_run_in_new_interpreters(tmp_path: Path) -> None:
@@ -187,6 +187,7 @@ def test_a_trial_that_ignores_sigterm_is_killed_with_its_children(tmp_path: Path
         trial = await processes.start(order(tmp_path, note=str(note)))
         said = trial.messages()
         await anext(said)
+        await asyncio.sleep(0.3)  # beyond the look for a stop that follows a report
         await trial.stop("enough", grace=0.2)
         await trial.gone.wait()
         return trial
@@ -196,8 +197,8 @@ def test_a_trial_that_ignores_sigterm_is_killed_with_its_children(tmp_path: Path
     assert not alive(int(note.read_text()))
 
 
-def test_a_child_that_left_the_group_does_not_keep_a_trial_from_ending(tmp_path: Path) -> None:
-    """A daemon that inherited the trial's socket and output is not waited for."""
+def test_a_child_that_left_the_group_ends_with_its_trial(tmp_path: Path) -> None:
+    """A daemon that inherited the trial's socket and output is not waited for, and not left."""
     note = tmp_path / "daemon"
 
     def train(trial: Any) -> None:  # noqa: ANN401  (the same)
@@ -213,7 +214,7 @@ def test_a_child_that_left_the_group_does_not_keep_a_trial_from_ending(tmp_path:
         return await heard(await processes.start(order(tmp_path, note=str(note))))
 
     said = run(tmp_path, cloudpickle.dumps(train), act)
-    os.kill(int(note.read_text()), signal.SIGKILL)
+    assert not alive(int(note.read_text()))
     assert [message[0] for message in said] == ["report", "end"]
 
 
@@ -228,7 +229,7 @@ def test_a_killed_template_is_replaced_and_its_trials_are_gone(tmp_path: Path) -
         first = await processes.start(order(tmp_path, pause=100))
         said = first.messages()
         pid = int((await anext(said))[2]["pid"])
-        os.kill(processes._template.pid, signal.SIGKILL)
+        os.kill(processes._template, signal.SIGKILL)
         await first.gone.wait()
         second = await heard(await processes.start(order(tmp_path, pause=0)))
         return first.unsaid_end(), pid, second
@@ -237,3 +238,69 @@ def test_a_killed_template_is_replaced_and_its_trials_are_gone(tmp_path: Path) -
     assert end[2] == "its process was lost with the slot's template process"
     assert not alive(pid)
     assert [message[0] for message in said] == ["report", "end"]
+
+
+def test_a_trial_whose_import_hangs_is_given_up_after_its_grace(tmp_path: Path) -> None:
+    """A stop reaches a trial that has not started; the next one gets another template."""
+    hang = tmp_path / "hang"
+    hang.touch()
+
+    class Hanging:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            source = (
+                "__import__('time').sleep(1000 if __import__('os').path.exists("
+                f"{str(hang)!r}) else 0) or (lambda trial: trial.report(a=1))"
+            )
+            return eval, (source,)
+
+    async def act(processes: Processes) -> tuple[Message, list[Message]]:
+        first = await processes.start(order(tmp_path))
+        await first.stop("enough", grace=1.0)
+        assert await heard(first) == []
+        hang.unlink()
+        return first.unsaid_end(), await heard(await processes.start(order(tmp_path)))
+
+    end, said = run(tmp_path, cloudpickle.dumps(Hanging()), act)
+    assert end[1] == "lost"
+    assert [message[0] for message in said] == ["report", "end"]
+
+
+def test_a_template_whose_import_hangs_ends_with_its_slot(tmp_path: Path) -> None:
+    """Nothing waits for an import that nobody needs any more, even one that never returns."""
+
+    class Hanging:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return eval, ("int('9' * 4000) ** 4_000_000",)  # one call that holds the GIL for hours
+
+    async def act(processes: Processes) -> int:
+        await asyncio.sleep(3)  # until it hangs; that it does is all that the test needs
+        assert not processes._ready
+        return processes._template
+
+    template = run(tmp_path, cloudpickle.dumps(Hanging()), act)
+    assert not alive(template)
+
+
+@pytest.mark.parametrize("name", [3, "", "bad \udc80"])
+def test_a_metric_needs_a_name_that_can_be_written(tmp_path: Path, name: object) -> None:
+    """What cannot be journaled fails the trial at once."""
+
+    async def act(processes: Processes) -> list[Message]:
+        return await heard(await processes.start(order(tmp_path)))
+
+    said = run(tmp_path, cloudpickle.dumps(lambda trial: trial.report({name: 1.0})), act)
+    assert said[-1][1] == "raised"
+    assert "a metric's name must be a string" in said[-1][2]
+
+
+def test_too_many_metrics_for_a_message_are_refused_by_name(tmp_path: Path) -> None:
+    """The error says how many there were and what to do."""
+
+    def train(trial: Any) -> None:  # noqa: ANN401  (the same)
+        trial.report({f"metric-{number}": 1.0 for number in range(50_000)})
+
+    async def act(processes: Processes) -> list[Message]:
+        return await heard(await processes.start(order(tmp_path)))
+
+    said = run(tmp_path, cloudpickle.dumps(train), act)
+    assert "report() holds too many metrics for one message (50,000)" in said[-1][2]
