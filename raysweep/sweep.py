@@ -117,6 +117,9 @@ class Sweep:
         folder.path.mkdir(parents=True, exist_ok=True)
         if self.shared is not None:
             checkpoints.save(folder.shared, dict(self.shared))
+        for relative, source in code.sources(code.home(self.train)):
+            (folder.sources / relative).parent.mkdir(parents=True, exist_ok=True)
+            (folder.sources / relative).write_bytes(source)
         folder.create(self.spec, origin=document, code=data, diff=diff)
         return folder
 

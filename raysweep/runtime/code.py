@@ -2,18 +2,23 @@
 
 One rule: a trial needs nothing of the machine that the sweep was started on. The function goes with
 all of the user's own modules that it uses: those that lie beside or below the file it is written
-in. What is installed as a package is expected where the trials run.
+in, by value if they have been imported, and as source for imports that only a trial makes. What is
+installed as a package is expected where the trials run.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import inspect
 import os
 import platform
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Iterator
 from importlib import metadata
+from itertools import islice
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -24,6 +29,10 @@ from raysweep.core import checks
 from raysweep.errors import SpecError
 
 LARGE = 64 * 1024 * 1024  # bytes; more is data, which belongs into `shared`
+MOST_FILES = 1_000  # of Python that are taken for a project's own
+INSTALLED = tuple(
+    {Path(sysconfig.get_path(kind)).resolve() for kind in ("stdlib", "platstdlib", "purelib")}
+)
 PACKAGES = ("raysweep", "ray", "numpy", "scipy", "pyarrow", "torch", "scikit-learn")
 
 
@@ -57,7 +66,7 @@ def pickled(function: Any) -> bytes:  # noqa: ANN401  (any callable)
     Raises:
         SpecError: it refers to something that cannot be sent, or carries too much data.
     """
-    own = list(_own_modules(_home(function)))
+    own = list(_own_modules(home(function)))
     for module in own:
         cloudpickle.register_pickle_by_value(module)
     try:
@@ -80,17 +89,19 @@ def pickled(function: Any) -> bytes:  # noqa: ANN401  (any callable)
 
 def origin(function: Any) -> tuple[dict[str, Any], str]:  # noqa: ANN401  (any callable)
     """Where the sweep comes from: versions and git commit, and the uncommitted changes."""
-    home = _home(function)
+    place = home(function)
     document = {
         "versions": {"python": platform.python_version(), **_versions()},
-        "git_commit": _git(home, "rev-parse", "HEAD").strip() or None,
+        "git_commit": _git(place, "rev-parse", "HEAD").strip() or None,
         "command": sys.argv,
     }
-    return document, _git(home, "diff", "HEAD")
+    return document, _git(place, "diff", "HEAD")
 
 
-def _home(function: Any) -> Path | None:  # noqa: ANN401  (any callable)
+def home(function: Any) -> Path | None:  # noqa: ANN401  (any callable)
     """The folder of the file that the function is written in; None in a notebook."""
+    while isinstance(function, functools.partial):
+        function = function.func
     try:
         file = inspect.getsourcefile(inspect.unwrap(function))
     except TypeError:
@@ -98,18 +109,53 @@ def _home(function: Any) -> Path | None:  # noqa: ANN401  (any callable)
     return Path(file).resolve().parent if file and os.path.exists(file) else None  # noqa: PTH110
 
 
-def _own_modules(home: Path | None) -> Iterator[ModuleType]:
-    """The imported modules that lie in the user's folder and are not installed there."""
-    if home is None:
+def sources(place: Path | None) -> Iterator[tuple[Path, bytes]]:
+    """The user's own Python files beside and below a folder, for imports that come later.
+
+    Yields:
+        Each file's path relative to the folder, and its content. Nothing at all where there are
+        more files than anyone writes: then the folder is no project's.
+    """
+    found = [] if place is None else list(islice(_python_files(place), MOST_FILES + 1))
+    if place is None or len(found) > MOST_FILES:
         return
-    installed = {"site-packages", "dist-packages"}
+    for path in found:
+        with contextlib.suppress(OSError):
+            yield path.relative_to(place), path.read_bytes()
+
+
+def _python_files(place: Path) -> Iterator[Path]:
+    """The Python files of a project: no hidden folders, no environments, nothing installed."""
+    for folder, below, names in os.walk(place):
+        here = Path(folder)
+        below[:] = [
+            name for name in below if not name.startswith((".", "__")) and _is_own(here / name)
+        ]
+        yield from (here / name for name in names if name.endswith(".py"))
+
+
+def _is_own(folder: Path) -> bool:
+    environment = (folder / "pyvenv.cfg").exists() or folder in INSTALLED
+    return not environment and folder.name not in ("site-packages", "dist-packages", "node_modules")
+
+
+def _own_modules(place: Path | None) -> Iterator[ModuleType]:
+    """The imported modules that lie in the user's folder and are not installed there."""
+    if place is None:
+        return
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
-        if file is None or name == "__main__" or name.partition(".")[0] == "raysweep":
+        if file is None or name != module.__name__ or name.partition(".")[0] == "raysweep":
             continue
         path = Path(file).resolve()
-        if path.is_relative_to(home) and not installed.intersection(path.parts):
+        if name != "__main__" and path.is_relative_to(place) and not _is_installed(path):
             yield module
+
+
+def _is_installed(path: Path) -> bool:
+    """Whether a module's file is Python's own or a package's."""
+    named = {"site-packages", "dist-packages"}.intersection(path.parts)
+    return bool(named) or any(path.is_relative_to(folder) for folder in INSTALLED)
 
 
 def _versions() -> dict[str, str]:
@@ -122,13 +168,13 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _git(home: Path | None, *arguments: str) -> str:
+def _git(place: Path | None, *arguments: str) -> str:
     """What git says; nothing where there is no git or no repository."""
-    if home is None:
+    if place is None:
         return ""
     try:
         done = subprocess.run(  # noqa: S603
-            ["git", "-C", str(home), *arguments],  # noqa: S607  (the user's own git)
+            ["git", "-C", str(place), *arguments],  # noqa: S607  (the user's own git)
             capture_output=True,
             timeout=20,
             check=False,

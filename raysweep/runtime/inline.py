@@ -10,6 +10,7 @@ import asyncio
 import os
 import pickle
 import queue
+import sys
 import threading
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -76,6 +77,7 @@ class Inline:
     def __init__(self, folder: SweepFolder) -> None:
         self.broken: Message | None = None
         self._function: TrainingFunction | None = None
+        sys.path.append(str(folder.sources))
         try:
             self._function = pickle.loads(folder.code.read_bytes())  # noqa: S301  (the user's own code, from the sweep's own folder)
         except Exception as error:  # noqa: BLE001  (the user's imports: whatever they raise is told)

@@ -217,6 +217,7 @@ def load(folder: SweepFolder) -> tuple[TrainingFunction, str]:
     """The training function, and why a process that has loaded it may not fork ("" if it may)."""
     before = _threads()
     checkpoints.prepare()
+    sys.path.append(str(folder.sources))
     function: TrainingFunction = pickle.loads(folder.code.read_bytes())  # noqa: S301  (the user's own code, from the sweep's own folder)
     running = [thread.name for thread in threading.enumerate()[1:]]
     if running:

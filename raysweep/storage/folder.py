@@ -56,6 +56,11 @@ class SweepFolder:
         return self.path / "code" / "trial.pkl"
 
     @property
+    def sources(self) -> Path:
+        """The user's own Python files, for imports that a trial makes."""
+        return self.path / "code" / "src"
+
+    @property
     def diff(self) -> Path:
         """The uncommitted changes of the user's code, as `git diff` shows them."""
         return self.path / "code" / "uncommitted.diff"

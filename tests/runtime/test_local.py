@@ -164,7 +164,7 @@ def test_a_trial_that_does_not_report_is_killed_after_the_grace_period() -> None
     state = simulate(limited, trial, slots=1).state
     assert [TrialState.TIMED_OUT, TrialState.COMPLETED] == [t.state for t in state.trials]
     assert "killed: it did not end when asked" == state.trials[0].error
-    assert 61.0 + pace.HEARTBEAT + 5.0 == state.trials[0].ended
+    assert pace.LEAST_TICK + 60.0 + pace.HEARTBEAT + 5.0 == state.trials[0].ended
 
 
 def test_the_sweeps_timeout_ends_it() -> None:
