@@ -164,7 +164,7 @@ class Standing:
 
     def can_assign(self, slot: int) -> bool:
         """Whether a trial waits that this slot may have."""
-        return self.phase is Phase.RUNNING and self.roster.can_assign(slot)
+        return self.roster.can_assign(slot)
 
     def novel(self, request: Request, time: float) -> Exchanged | Refusal:
         """What a request says that is not known yet, or why it cannot be taken."""

@@ -161,6 +161,14 @@ class TestRule1:
         assert [3] == [block.first for block in news_of(state, again).reports]
         assert 3 == state.reports
 
+    def test_a_repeat_counts_once_even_behind_the_door(self) -> None:
+        """The state itself passes over what it has seen."""
+        state = on_the_way(draft_spec())
+        state.apply(said(2.0, reports=(reports(ID, [1.0, 2.0]),)))
+        state.apply(said(3.0, reports=(reports(ID, [1.0, 2.0]),)))
+        state.apply(said(4.0, reports=(reports(ID, [2.0, 3.0], first=2),)))
+        assert (3, 3) == (state.reports, state.history.intervals(0))
+
     def test_a_repeated_checkpoint_is_known(self) -> None:
         """Checkpoints are named in the journal once."""
         state = on_the_way(draft_spec())
@@ -197,7 +205,7 @@ class TestRule1:
     def test_attempts_that_nobody_knows_are_dropped(self) -> None:
         """Numbers of trials that are not there do no harm, with or without a checkpoint."""
         state = on_the_way(draft_spec())
-        nobody = (AttemptId(99, 1), AttemptId(-1, 1))
+        nobody = (AttemptId(99, 1), AttemptId(-1, 1), AttemptId(-99, 1))
         asked = request(
             holds=(ID, *nobody),
             reports=tuple(reports(id_, [1.0]) for id_ in nobody),
@@ -485,7 +493,20 @@ class TestRule7:
         asked = request(holds=(ID,), reports=(reports(ID, [1.0]),))
         assert Refusal.SUPERSEDED is state.novel(asked, 3.0)
         state.apply(said(3.0, reports=(reports(ID, [1.0]),)))
-        assert 0 == state.reports
+        assert (0, 2) == (state.reports, state.slots[0].incarnation)
+
+    def test_the_predecessor_is_lost_once(self) -> None:
+        """News of its death that comes late harms its successor not."""
+        state = on_the_way(draft_spec())
+        state.apply(said(2.0, incarnation=2))
+        state.apply(SlotLost(time=3.0, slot=0, incarnation=1, cause="killed"))
+        assert (2, False) == (state.slots[0].incarnation, state.slots[0].lost)
+
+    def test_a_slot_that_was_lost_can_be_given_nothing(self) -> None:
+        """Whoever asks for it."""
+        state = on_the_way(draft_spec())
+        state.apply(SlotLost(time=2.0, slot=0, incarnation=1, cause="killed"))
+        assert not state.can_assign(0)
 
     def test_the_predecessor_is_owed_nothing(self) -> None:
         """A request that was held back while its slot was replaced gets none of its orders."""

@@ -632,6 +632,18 @@ class TestFailAlike:
             ended(state, id_, Ending.RAISED, error="E", where="f")
         assert Phase.RUNNING is state.phase
 
+    def test_not_when_one_was_stopped_by_the_policy(self) -> None:
+        """It had something to show for itself."""
+        spec = draft_spec(max_total_trials=20, policy=Bandit(slack_amount=0.1))
+        state = on_the_way(spec, slots=5)
+        reported(state, ID, [0.9])
+        reported(state, OTHER, [0.1])
+        ended(state, OTHER, Ending.OBEYED)
+        for id_ in (THIRD, AttemptId(3, 1), AttemptId(4, 1)):
+            reported(state, id_, [0.9])
+            ended(state, id_, Ending.RAISED, error="E", where="f")
+        assert ("stopped", Phase.RUNNING) == (states(state)[1], state.phase)
+
     def test_not_when_others_get_further(self) -> None:
         """One that runs beyond where they failed may yet complete."""
         state = self.failing(slots=4)

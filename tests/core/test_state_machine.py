@@ -79,7 +79,7 @@ SLOTS = st.integers(0, 2)
 NEWER = st.sampled_from([0, 0, 0, 1, -1])  # incarnations after the one that is there
 ENDINGS = [Ending.RETURNED, *Ending]
 LONG = 30  # rules in a row: more than enough for most sweeps of a few trials to end
-UNKNOWN = (AttemptId(99, 1), AttemptId(-1, 1))
+UNKNOWN = (AttemptId(99, 1), AttemptId(-1, 1), AttemptId(-99, 1))
 
 
 @dataclasses.dataclass
@@ -190,6 +190,7 @@ class _Machine(RuleBasedStateMachine):
         stopped = [(s.id, s.report) for s in stops(commands) if s.cause is StopCause.POLICY]
         expected = self.ledger.follow(before, event) if heeded(event, before) else []
         assert expected == stopped
+        self.check_slots(before)
         self.check_begun(commands)
         self.check_end(before, commands)
         return commands
@@ -199,6 +200,12 @@ class _Machine(RuleBasedStateMachine):
         with pytest.raises(InvalidTransitionError):
             self.state.apply(event)
         assert self.state == self.twin
+
+    def check_slots(self, before: SweepState) -> None:
+        for number, was in before.slots.items():
+            slot = self.state.slots[number]
+            assert was.incarnation <= slot.incarnation
+            assert slot.lost or not was.lost or was.incarnation < slot.incarnation
 
     def check_begun(self, commands: list[Command]) -> None:
         for assign in commands:
@@ -244,8 +251,7 @@ class _Machine(RuleBasedStateMachine):
     @rule(data=st.data(), slot=SLOTS)
     def speak(self, data: st.DataObject, slot: int) -> None:
         """What one slot should say."""
-        holds = self.state.slots[slot].holds if slot in self.state.slots else ()
-        blocks = [self.next_block(data, self.state.trials[n].id) for n in sorted(holds)]
+        blocks = [self.next_block(data, id_) for id_ in self.held_by(slot)]
         saved = [block for block in blocks if data.draw(st.booleans())]
         over = [block for block in blocks if data.draw(st.integers(0, 3)) == 0]
         endings = [data.draw(st.sampled_from(ENDINGS)) for _ in over]
@@ -273,7 +279,8 @@ class _Machine(RuleBasedStateMachine):
     @rule(data=st.data(), slot=SLOTS, newer=NEWER)
     def talk(self, data: st.DataObject, slot: int, newer: int) -> None:
         """What no slot should say: gaps, repeats, attempts of others, an end before its reports."""
-        ids = data.draw(st.lists(st.sampled_from(self.attempts_near()), min_size=1, max_size=3))
+        near = [*self.held_by(slot) * 4, *self.attempts_near()]
+        ids = data.draw(st.lists(st.sampled_from(near), min_size=1, max_size=3))
         self.apply(
             said(
                 self.soon,
@@ -367,6 +374,10 @@ class _Machine(RuleBasedStateMachine):
 
     def latest(self, slot: int) -> int:
         return self.state.slots[slot].incarnation if slot in self.state.slots else 1
+
+    def held_by(self, slot: int) -> list[AttemptId]:
+        holds = self.state.slots[slot].holds if slot in self.state.slots else set()
+        return [self.state.trials[number].id for number in sorted(holds)]
 
     def attempts_near(self) -> list[AttemptId]:
         """Current attempts, those around them, and some of trials that are not there."""
