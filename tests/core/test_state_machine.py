@@ -174,6 +174,7 @@ class _Machine(RuleBasedStateMachine):
         self.params: list[object] = []
         self.ended: dict[int, Trial] = {}  # as each trial was when it ended
         self.attempts: dict[int, int] = {}
+        self.last_said: dict[int, Exchanged] = {}  # by slot
         self.apply(Opened(time=0.0, epoch=1, slots_kept=True))
         assert spec.total_trials is not None
         self.propose(min(3, spec.total_trials), exhausted=False)
@@ -183,6 +184,8 @@ class _Machine(RuleBasedStateMachine):
     def apply(self, event: Event) -> list[Command]:
         """Take an event with the state, the twin and the ledger; compare what they say."""
         before = copy.deepcopy(self.state)
+        if isinstance(event, Exchanged):
+            self.last_said[event.slot] = event
         commands = self.state.apply(event)
         record = as_read_back(event, commands)
         assert commands == self.twin.apply(record.event, record.commands)
@@ -274,7 +277,15 @@ class _Machine(RuleBasedStateMachine):
     def next_block(self, data: st.DataObject, id_: AttemptId) -> Reports:
         values = data.draw(st.lists(VALUES, min_size=1, max_size=3))
         name = data.draw(st.sampled_from(["acc", "acc", "acc", "loss"]))
-        return reports(id_, values, first=self.state.trials[id_.trial].last_report + 1, name=name)
+        off = data.draw(st.sampled_from([0, 0, 0, 0, 0, -1, -2, 1]))  # a repeat now and then, a gap
+        first = max(1, self.state.trials[id_.trial].last_report + 1 + off)
+        return reports(id_, values, first=first, name=name)
+
+    @rule(slot=SLOTS)
+    def say_again(self, slot: int) -> None:
+        """What a slot says whose last reply was lost."""
+        if slot in self.last_said:
+            self.apply(dataclasses.replace(self.last_said[slot], time=self.soon))
 
     @rule(data=st.data(), slot=SLOTS, newer=NEWER)
     def talk(self, data: st.DataObject, slot: int, newer: int) -> None:
@@ -328,6 +339,7 @@ class _Machine(RuleBasedStateMachine):
         """A slot is gone: the one that is there, one before it, or one that never spoke."""
         incarnation = self.latest(slot) + newer
         self.apply(SlotLost(time=self.soon, slot=slot, incarnation=incarnation, cause="killed"))
+        assert self.state.superseded(slot, incarnation)
 
     def time_out(self, ids: list[AttemptId]) -> None:
         """Attempts are over time; it is not asked which."""

@@ -183,19 +183,20 @@ def test_a_metric_that_cannot_be_used_fails_the_trial(
     assert result.trials[0].error == error
 
 
-def test_proposes_the_same_trials_with_one_slot_or_with_four(tmp_path: Path) -> None:
+def test_proposes_the_same_trials_with_one_slot_or_with_eight(tmp_path: Path) -> None:
     """The seed decides, not the order in which slots ask; a trial's own numbers as well."""
     results = [
         sweep(
             objectives.draw,
             tmp_path,
             name=f"with-{slots}",
+            resources=rs.Resources(cpus=0.5),
             limits={"max_total_trials": 8, "max_concurrent_trials": slots},
         ).run(screen="none")
-        for slots in (1, 4)
+        for slots in (1, 8)
     ]
-    one, four = ([(trial.params, trial.best) for trial in result.trials] for result in results)
-    assert one == four
+    one, eight = ([(trial.params, trial.best) for trial in result.trials] for result in results)
+    assert one == eight
     assert len({best for _, best in one}) == 8
 
 
