@@ -43,7 +43,7 @@ class Crew:
         self._folder = folder
         self._post = post
         self._lost = lost
-        self._standing: dict[int, tuple[int, Any]] = {}  # number -> incarnation, actor
+        self._standing: dict[int, tuple[int, Any]] = {}  # number -> incarnation, actor or None
         self._latest: dict[int, int] = {}  # the last incarnation of each number
         self._quick_deaths: dict[int, int] = {}
         self._not_before: dict[int, float] = {}
@@ -60,14 +60,18 @@ class Crew:
         return len(self._standing)
 
     def rejoin(self, number: int, incarnation: int) -> None:
-        """Take up a slot that an earlier controller made."""
+        """Take up a slot that an earlier controller made.
+
+        One that is not found may have lost its node, and a process can outlive the news of that:
+        its place is kept until its lease decides.
+        """
         self._latest[number] = incarnation
         name = slot_name(self._folder, number, incarnation)
         try:
             actor = ray.get_actor(name, namespace=NAMESPACE)
         except ValueError:
-            loop = asyncio.get_running_loop()
-            loop.call_soon(self._lost, number, incarnation, "it died while no controller was there")
+            self._standing[number] = (incarnation, None)
+            self.gone.clear()
             return
         self._stand(number, incarnation, actor)
 
@@ -124,7 +128,8 @@ class Crew:
         """This slot is given up: make sure that nothing is left of it."""
         if self._standing.get(number, (0, None))[0] == incarnation:
             _, actor = self._standing.pop(number)
-            ray.kill(actor)
+            if actor is not None:
+                ray.kill(actor)
         if not self._standing:
             self.gone.set()
 
