@@ -43,6 +43,7 @@ from raysweep.storage.journal import Record
 LEASE = 30  # moments
 MARGIN = 5
 PATIENCE = 6  # moments that a slot waits for a reply before it asks again
+HOLD = 9  # moments that a controller holds an idle slot's request, for a trial to come
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +119,8 @@ class Slot:
             self.die()
 
     def _begun(self, assign: Assign) -> Run:
+        saved = assign.checkpoint
+        assert (0 if saved is None else interval_in(saved)) == assign.start
         fresh = assign.checkpoint is not None and self._world.chance(0.1)
         if fresh:
             self._book.fresh(assign.id)
@@ -136,11 +139,13 @@ class Slot:
         elif run.interval == world.length(id_.trial):
             self._end(id_, Ending.RETURNED)
         elif not self._book.full(id_) and world.chance(0.7):
-            run.interval += 1
             self._report(run)
 
     def _report(self, run: Run) -> None:
         id_ = run.assign.id
+        if self._world.chance(0.2):
+            self._world.reported[id_] = self._book.report(id_, {"loss": 0.0}, at=0.0)
+        run.interval += 1
         value = self._world.value(id_.trial, run.interval)
         report = self._book.report(id_, {"acc": value, "interval": run.interval}, at=0.0)
         self._world.reported[id_] = report
@@ -156,6 +161,11 @@ class Slot:
         self._book.end(End(id=id_, last_report=last, ending=ending, **more))
 
 
+def interval_in(saved: Checkpoint) -> int:
+    """The interval that a checkpoint was really taken at, which its size tells here."""
+    return saved.size
+
+
 class Controller:
     """One life of a controller: it replays, applies, commits now and then, and only then answers."""
 
@@ -165,6 +175,7 @@ class Controller:
         self._world = world
         self._began = world.now - int(self.state.time)
         self._gathered: list[Record] = []
+        self._held: list[tuple[int, Slot, Request]] = []  # until when, and whose
         self._replies: list[tuple[Slot, Reply]] = []
         self._reception = Reception(epoch, LEASE)
         self.apply(Opened(time=self._time, epoch=epoch, slots_kept=True))
@@ -180,7 +191,7 @@ class Controller:
         self._gathered.append(as_read_back(event, self.state.apply(event)))
 
     def act(self) -> None:
-        """Propose, look after limits and silent slots, commit perhaps."""
+        """Propose, look after limits and silent slots, answer who was held, commit perhaps."""
         first = len(self.state.trials)
         if wanted := self.state.proposals_wanted(ahead=2):
             params = tuple({"x": number} for number in range(first, first + wanted))
@@ -189,6 +200,9 @@ class Controller:
             self.apply(event)
         for number, incarnation in self._reception.silent(self._world.now, MARGIN):
             self.lose(number, incarnation)
+        held, self._held = self._held, []
+        for until, slot, request in held:
+            self._hold_or_answer(until, slot, request)
         if self._world.chance(0.5):
             self.commit()
 
@@ -207,10 +221,23 @@ class Controller:
         assert news is not Refusal.GAP, "an honest slot leaves no gap"
         if isinstance(news, Refusal):
             reply = Reply(epoch=self._reception.epoch, sequence=request.sequence, refused=news)
+            self._replies.append((slot, reply))
         else:
             self.apply(news)
-            reply = self._answer(request)
-        self._replies.append((slot, reply))
+            self._hold_or_answer(self._world.now + HOLD, slot, request)
+
+    def _hold_or_answer(self, until: int, slot: Slot, request: Request) -> None:
+        """Answer, unless the slot is idle and may yet be given something."""
+        number, who = request.slot, (request.slot, request.incarnation)
+        if self.state.can_assign(number) and not self.state.superseded(*who):
+            self.apply(
+                Exchanged(time=self._time, slot=number, incarnation=who[1], places=request.places)
+            )
+        idle = not (self.state.over or self.state.slots[number].holds)
+        if idle and self._world.now < until:
+            self._held.append((until, slot, request))
+        else:
+            self._replies.append((slot, self._answer(request)))
 
     def _answer(self, request: Request) -> Reply:
         assigns, stops, drops = self.state.owed(request)
@@ -250,7 +277,7 @@ class Count:
 
     def _count(self, block: Reports) -> None:
         assert block.first == self.reports[block.id] + 1, f"{block.id}: lost or counted twice"
-        for value, interval in block.table().tolist():
+        for value, interval in block.table().tolist() if "acc" in block.names else ():
             assert self._world.value(block.id.trial, int(interval)) == value
         self.reports[block.id] = block.last
         assert block.last <= self._world.reported[block.id]
