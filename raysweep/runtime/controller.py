@@ -311,7 +311,7 @@ class Controller:
             )
 
     def _post(self, slot: int, incarnation: int) -> Post:
-        """What a new slot is made with; its lease counts from now."""
+        """What a new slot is made with; its lease counts from its first request."""
         threads = str(max(1, int(self._spec.resources.cpus)))
         return Post(
             folder=str(self._folder.path),
