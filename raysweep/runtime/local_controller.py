@@ -183,8 +183,7 @@ class LocalController:
         """A slot's actor is gone: its trials get another attempt."""
         self._reception.forget(number, incarnation)
         self._held.pop(number, None)
-        known = self.state.slots.get(number)
-        if known is not None and known.incarnation == incarnation and not known.lost:
+        if not self.state.superseded(number, incarnation):
             self._apply(
                 SlotLost(time=self._now(), slot=number, incarnation=incarnation, cause="it died")
             )
