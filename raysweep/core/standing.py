@@ -21,7 +21,7 @@ from raysweep.core.events import (
     TrialsTimedOut,
 )
 from raysweep.core.exchange import Acknowledged, Refusal, Request
-from raysweep.core.history import Best, History
+from raysweep.core.history import Best, Goal, History
 from raysweep.core.roster import Roster, Slot
 from raysweep.core.samplers import Observation
 from raysweep.core.spec import SweepSpec
@@ -122,11 +122,15 @@ class Standing:
             Observation(
                 trial=trial.number,
                 params=trial.params,
-                value=self.history.best(trial.number),
+                score=self._score(trial.number),
                 pending=trial.state not in TERMINAL,
             )
             for trial in self.trials
         ]
+
+    def _score(self, number: int) -> float | None:
+        best = self.history.best(number)
+        return best if best is None or self.history.goal is Goal.MAXIMIZE else -best
 
     def due(self, now: float) -> list[Event]:
         """The time limits that have been reached."""

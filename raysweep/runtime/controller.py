@@ -255,7 +255,7 @@ class Controller:
     async def _sample(self) -> None:
         """Keep trials waiting, as long as there are any to propose."""
         while not (self._state.over or self._replaced):
-            ahead = pace.ahead(self._crew.size)
+            ahead = pace.ahead(self._crew.size, learns=self._spec.sampler.learns)
             wanted = 0 if self._refused else self._state.proposals_wanted(ahead)
             if not wanted:
                 self._proposing.clear()

@@ -233,7 +233,9 @@ class LocalController:
 
     def _sample(self) -> None:
         """Have trials proposed, as long as any are wanted; what is known is what is known now."""
-        wanted = self.state.proposals_wanted(pace.ahead(self._size))
+        wanted = self.state.proposals_wanted(
+            pace.ahead(self._size, learns=self._spec.sampler.learns)
+        )
         if self._sampling or not wanted:
             return
         self._sampling = True

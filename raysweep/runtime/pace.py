@@ -25,9 +25,12 @@ def tick(slots: int) -> float:
     return max(LEAST_TICK, slots / REQUESTS_A_SECOND)
 
 
-def ahead(slots: int) -> int:
-    """How many trials should wait for so many slots."""
-    return max(AHEAD, 2 * slots)
+def ahead(slots: int, *, learns: bool) -> int:
+    """How many trials should wait for so many slots.
+
+    Of a sampler that learns few: what waits was proposed without what has come to light since.
+    """
+    return max(1, slots // 8) if learns else max(AHEAD, 2 * slots)
 
 
 def due(book: SlotBook, sent: float, *, tick: float, heartbeat: float = HEARTBEAT) -> float:

@@ -16,9 +16,11 @@ from raysweep.core.spec import SweepSpec
 def draw(spec: SweepSpec, known: Sequence[Observation], numbers: range) -> list[Params]:
     """The parameters of the trials of these numbers; fewer when the sampler runs out."""
     drawn: list[Params] = []
+    known = list(known)
     for number in numbers:
         params = spec.sampler.propose(spec.space, known, number, spec.seed)
         if params is None:
             break
         drawn.append(params)
+        known.append(Observation(trial=number, params=params, pending=True))
     return drawn

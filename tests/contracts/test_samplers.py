@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 from scipy.stats import qmc
 
-from raysweep.core.samplers import SAMPLERS, Grid, Observation, Random, Sampler, Sobol, trial_seed
+from raysweep.core.samplers import (
+    SAMPLERS,
+    Bayesian,
+    Grid,
+    Observation,
+    Random,
+    Sampler,
+    Sobol,
+    trial_seed,
+)
 from raysweep.core.samplers.sampler import point_generator
 from raysweep.core.samplers.sobol import MOST_DIMENSIONS
 from raysweep.core.space import (
@@ -58,6 +67,8 @@ SAMPLED = [
     pytest.param(Random(), CONTINUOUS, id="random-continuous"),
     pytest.param(Sobol(), COUNTABLE, id="sobol-countable"),
     pytest.param(Sobol(), CONTINUOUS, id="sobol-continuous"),
+    pytest.param(Bayesian(), COUNTABLE, id="bayesian-countable"),
+    pytest.param(Bayesian(), CONTINUOUS, id="bayesian-continuous"),
 ]
 every_sampler = pytest.mark.parametrize(("sampler", "space"), SAMPLED)
 drawing_samplers = pytest.mark.parametrize("sampler", [Random(), Sobol()], ids=["random", "sobol"])
@@ -98,10 +109,11 @@ def test_what_is_known_changes_nothing_for_those_that_do_not_learn(
     sampler: Sampler, space: Space
 ) -> None:
     """Results are none of a sampler's business unless it learns."""
+    if sampler.learns:
+        return
     params = sampler.propose(space, (), 0, 7)
     assert params is not None
-    known = [Observation(trial=0, params=params, value=0.5)]
-    assert not sampler.learns
+    known = [Observation(trial=0, params=params, score=0.5)]
     assert sampler.propose(space, (), 1, 7) == sampler.propose(space, known, 1, 7)
 
 
@@ -137,7 +149,7 @@ def test_a_negative_trial_number_is_refused(sampler: Sampler, space: Space) -> N
         sampler.propose(space, (), -1, 7)
 
 
-@pytest.mark.parametrize("kind", SAMPLERS)
+@pytest.mark.parametrize("kind", [kind for kind in SAMPLERS if not SAMPLERS[kind].learns])
 def test_the_first_trials_are_the_recorded_ones(kind: str) -> None:
     """No change to a sampler or an expression may change what a seed stands for."""
     recorded = json.loads((GOLDEN / f"samplers_{kind}.json").read_text())
@@ -307,5 +319,82 @@ def test_trial_seeds_fit_what_numpy_takes() -> None:
 def test_an_observation_holds_only_finite_values(value: float) -> None:
     """What is not a finite number is no value to learn from."""
     params: dict[str, Value] = {"x": 1}
-    with pytest.raises(SpecError, match="value must be"):
-        Observation(trial=0, params=params, value=value)
+    with pytest.raises(SpecError, match="score must be"):
+        Observation(trial=0, params=params, score=value)
+
+
+# What a sampler that learns promises besides.
+
+
+def _known(space: Space, count: int, *, pending: int = 0) -> list[Observation]:
+    """Trials whose score is better the nearer `x` is to 0.3; the last of them still run."""
+    drawn = [Sobol().propose(space, (), trial, 1) for trial in range(count)]
+    scores = [-_distance(params) for params in drawn]
+    return [
+        Observation(
+            trial=trial,
+            params=params,
+            score=None if trial >= count - pending else scores[trial],
+            pending=trial >= count - pending,
+        )
+        for trial, params in enumerate(drawn)
+    ]
+
+
+def _distance(params: Any) -> float:  # noqa: ANN401  (params or none)
+    return float(abs(params["x"] - 0.3))
+
+
+LINE = Space({"x": uniform(0, 1), "noise": uniform(0, 1)})
+
+
+def test_a_learning_sampler_goes_where_it_is_better() -> None:
+    """Twenty trials show that x near 0.3 is good: the next is nearer than most of them."""
+    known = _known(LINE, 20)
+    proposed = Bayesian().propose(LINE, known, 20, 7)
+    assert sorted(_distance(each.params) for each in known)[3] > _distance(proposed)
+
+
+def test_a_learning_sampler_answers_the_same_again() -> None:
+    """The seed, the number and what is known decide."""
+    known = _known(LINE, 12, pending=3)
+    assert Bayesian().propose(LINE, known, 12, 7) == Bayesian().propose(LINE, known, 12, 7)
+    assert Bayesian().propose(LINE, known, 12, 7) != Bayesian().propose(LINE, known, 12, 8)
+
+
+def test_a_learning_sampler_spreads_what_runs_at_once() -> None:
+    """Asked for eight one after another without a result between, it gives eight places."""
+    known = _known(LINE, 12)
+    for trial in range(12, 20):
+        params = Bayesian().propose(LINE, known, trial, 7)
+        assert params is not None
+        known.append(Observation(trial=trial, params=params, pending=True))
+    points = np.array([LINE.to_unit(each.params) for each in known[12:]])
+    apart = [np.abs(a - b).max() for i, a in enumerate(points) for b in points[:i]]
+    assert min(apart) > 1e-3
+
+
+def test_a_learning_sampler_proposes_nothing_twice() -> None:
+    """A finite space is gone through once, and then it is over."""
+    space = Space({"x": randint(4), "y": choice(["a", {"z": choice([1, 2])}])})
+    known: list[Observation] = []
+    while (params := Bayesian().propose(space, known, len(known), 7)) is not None:
+        score = -float(str(params["x"]))
+        known.append(Observation(trial=len(known), params=params, score=score))
+    expected = 12
+    assert expected == len(known) == len({json.dumps(each.params) for each in known})
+
+
+@pytest.mark.parametrize("space", [COUNTABLE, CONTINUOUS])
+@pytest.mark.parametrize("score", [0.0, 1e300, None])
+def test_a_learning_sampler_takes_any_results(space: Space, score: float | None) -> None:
+    """Scores that are all alike, enormous ones, trials that all failed: the next is in the space."""
+    known = [
+        Observation(
+            trial=trial, params=params, score=score if score != 1e300 else score * trial / 8
+        )
+        for trial, params in enumerate(_trials(Random(), space, range(9)))
+    ]
+    proposed = Bayesian().propose(space, known, 9, 7)
+    assert proposed is not None
+    assert np.nanmin(space.to_unit(proposed)) > 0

@@ -25,13 +25,13 @@ class Observation:
 
     trial: int
     params: Mapping[str, Value]
-    value: float | None = None  # the best finite counted value; None if there is none yet
+    score: float | None = None  # its best finite counted value, turned so that greater is better
     pending: bool = False  # whether the trial may still report
 
     def __post_init__(self) -> None:
         checks.whole("trial", self.trial, at_least=0)
-        if self.value is not None:
-            checks.number("value", self.value)
+        if self.score is not None:
+            checks.number("score", self.score)
 
 
 class Sampler(Protocol):
