@@ -3,13 +3,16 @@
     RaysweepError
     +-- UserError                  the user's mistake: nothing was started, nothing is lost
     |   +-- SpecError                a spec, a space, a policy or a limit that cannot be run
+    |   |   `-- JobFileError             a job file: all that is wrong with it, with lines and columns
     |   +-- MetricError              a metric that is not a number, or a report without any
     |   +-- SweepExistsError         the name is taken in this storage
     |   +-- SweepNotFoundError       there is no sweep of this name in this storage
     |   +-- StorageUnusableError     the storage cannot be written, or not from every node
+    |   +-- NotInTrialError          a report from a script that no sweep's command runs
     |   +-- ResourcesError           no node can ever offer what a trial asks for
     |   `-- UnstorableError          a value of a checkpoint or of shared data that has no stored form
     +-- TrialError                 a trial's failure
+    |   +-- CommandError             a command that cannot be run with its values, or that failed
     |   `-- NoTrialCompletedError    the sweep ended without a result to hand out
     +-- ClusterError               the cluster's loss: machines, processes, disks
     |   +-- ControllerLostError      the sweep's controller does not answer
@@ -24,6 +27,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+
 
 class RaysweepError(Exception):
     """The root of all that raysweep raises."""
@@ -35,6 +41,40 @@ class UserError(RaysweepError):
 
 class SpecError(UserError):
     """A spec or a part of one that cannot be run; raised before anything starts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """One thing that is wrong with a job file."""
+
+    message: str  # what is wrong, what was found, what to do
+    path: str = ""  # of keys: search_space.lr.values[2]; "": the file as a whole
+    file: str = ""  # or the setting it came with: --set limits.timeout; "": no file
+    line: int | None = None  # from 1; None: what has no lines
+    column: int | None = None  # from 1
+
+    def __str__(self) -> str:
+        """`sweep.yml:12:7: limits.timeout: what is wrong`."""
+        places = (self.file, self.line, self.column)
+        where = ":".join(str(place) for place in places if place not in ("", None))
+        path = "" if where.endswith(f" {self.path}") else self.path
+        return ": ".join(part for part in (where, path, self.message) if part)
+
+
+class JobFileError(SpecError):
+    """A job file, or an object like it, that cannot be run; tells all that is wrong, a line each.
+
+    Attributes:
+        problems: what is wrong, in the order of the file.
+    """
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(map(str, self.problems)))
+
+    def __reduce__(self) -> tuple[type[JobFileError], tuple[tuple[Problem, ...]]]:
+        """Pickled by what is wrong, not by its text."""
+        return type(self), (self.problems,)
 
 
 class MetricError(UserError):
@@ -53,6 +93,10 @@ class StorageUnusableError(UserError):
     """A storage that cannot be written, or that not every node reaches."""
 
 
+class NotInTrialError(UserError):
+    """A report from a script that no sweep's command runs."""
+
+
 class ResourcesError(UserError):
     """Resources that no node of the cluster, and no node type of its autoscaler, can ever offer."""
 
@@ -63,6 +107,18 @@ class UnstorableError(UserError):
 
 class TrialError(RaysweepError):
     """A trial's failure."""
+
+
+class CommandError(TrialError):
+    """A trial's command that cannot be run with its values, or that failed.
+
+    Attributes:
+        output: the last lines that it printed, or "".
+    """
+
+    def __init__(self, message: str, output: str = "") -> None:
+        super().__init__(message)
+        self.output = output
 
 
 class NoTrialCompletedError(TrialError):
