@@ -1,0 +1,126 @@
+"""What a node keeps for the trials that land on it: downloads, and environments.
+
+One rule: a thing is made once, however many processes ask, and counts only when it is whole. The
+makers take turns under a file's lock, which the system takes back from a process that dies; a stamp
+that is written last tells what is whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from raysweep.errors import SpecError, StorageUnusableError
+
+PLACE = "RAYSWEEP_CACHE"  # the variable that says where, in place of the defaults
+PRIVATE = 0o700
+
+Make = Callable[[Path, int], None]  # fills a folder; the lock's descriptor, for its children
+
+
+def node_cache(sweep_id: str) -> Path:
+    """A folder of this node for one sweep, this user's alone.
+
+    Raises:
+        StorageUnusableError: It cannot be made, or is somebody else's.
+    """
+    if sweep_id in ("", "..") or sweep_id != Path(sweep_id).name:
+        raise SpecError(f"a sweep's id must be usable as a folder's name, but got {sweep_id!r}")
+    own = private(Path(os.environ.get(PLACE) or tempfile.gettempdir()) / f"raysweep-{os.getuid()}")
+    return private(own / sweep_id)
+
+
+def user_cache() -> Path:
+    """A folder for what outlives a sweep, this user's alone; below the home, nodes may share it.
+
+    Raises:
+        StorageUnusableError: It cannot be made, or is somebody else's.
+    """
+    place = os.environ.get(PLACE)
+    if place:
+        return private(Path(place) / f"raysweep-{os.getuid()}")
+    return private(Path("~/.cache/raysweep").expanduser())
+
+
+def private(folder: Path) -> Path:
+    """The folder, made if need be, that nobody but this user can open.
+
+    Raises:
+        StorageUnusableError: It cannot be made, or is somebody else's.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(mode=PRIVATE)
+        found = folder.lstat()
+    except (OSError, RuntimeError) as error:  # RuntimeError: a user without a home
+        raise StorageUnusableError(
+            f"cache {folder} cannot be made on {socket.gethostname()}: {error};"
+            f" name a folder of every node that you may write with {PLACE}"
+        ) from error
+    if folder.is_symlink() or not folder.is_dir() or found.st_uid != os.getuid():
+        raise StorageUnusableError(
+            f"cache {folder} on {socket.gethostname()} must be a folder of your own, but it is"
+            f" another user's, or a link or a file; name another place with {PLACE}"
+        )
+    folder.chmod(PRIVATE)
+    return folder
+
+
+def once(folder: Path, make: Make, *, wait: Callable[[], None] = lambda: None) -> Path:
+    """A folder that `make` has filled, once for all processes that share it.
+
+    A `make` that raises, or whose process dies, leaves nothing that counts: the next one begins
+    with an empty folder.
+
+    Args:
+        folder: Where; beside it lie its lock and its stamp.
+        make: Fills the folder, which it finds empty. What it starts should inherit the lock's
+            descriptor, so that a child that outlives it is waited for.
+        wait: Called when another process is at it.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    stamp = folder.with_name(f"{folder.name}.whole")
+    if _whole(folder, stamp):
+        return folder
+    with _locked(folder.with_name(f"{folder.name}.lock"), wait) as descriptor:
+        if not _whole(folder, stamp):
+            stamp.unlink(missing_ok=True)
+            _fill(folder, make, descriptor)
+            stamp.touch()
+    return folder
+
+
+def _whole(folder: Path, stamp: Path) -> bool:
+    return stamp.exists() and folder.is_dir()
+
+
+def _fill(folder: Path, make: Make, descriptor: int) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    try:
+        make(folder, descriptor)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+@contextlib.contextmanager
+def _locked(path: Path, wait: Callable[[], None]) -> Iterator[int]:
+    """Hold a file's lock; yields its descriptor. The file stays: removing it would free two makers."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            wait()
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield descriptor
+    finally:
+        os.close(descriptor)
