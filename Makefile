@@ -1,31 +1,27 @@
 # Everything a contributor does, on a machine with only Python and make.
 #
-# Each target makes and uses .venv; versions come from constraints.txt. The stamp
-# .venv/.installed is written last and holds this folder's path, so that a .venv which was
-# interrupted, moved or has lost its Python is seen for what it is and made anew.
+# Each target makes and uses .venv; versions come from constraints.txt. Real MLflow clients, which
+# the tests need, live in environments of their own, with versions from constraints-mlflow.txt. The
+# stamp .installed in each is written last and holds this folder's path, so that an environment
+# which was interrupted, moved or has lost its Python is seen for what it is and made anew.
 
 STAMP  := .venv/.installed
 VENV   := .venv/bin/python
+MLFLOW := .venv-mlflow/.installed .venv-mlflow-skinny/.installed
 PYTHON ?= $(shell for found in python3 python3.13 python3.12 python3.11; do \
 	$$found -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& echo $$found && break; done)
 
-# Python is asked to run, not only to exist: a shim on the path may lead nowhere.
-WHOLE := $(shell test "$$(cat $(STAMP) 2>/dev/null)" = "$(CURDIR)" && $(VENV) -c '' 2>/dev/null && echo yes)
-ifneq ($(WHOLE),yes)
-.PHONY: $(STAMP)
-endif
-
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench clean
+.PHONY: help demo test lint format mlflow bench bench-tracking clean
 
 help:  ## this list
-	@sed -n 's/^\([a-z]*\):[^#]*##\(.*\)/  make \1\t\2/p' Makefile | expand -t 18
+	@sed -n 's/^\([a-z-]*\):[^#]*##\(.*\)/  make \1\t\2/p' Makefile | expand -t 24
 
 demo: $(STAMP)  ## a sweep over a small CNN on real digits, two trials at a time
 	PYTHONUNBUFFERED=1 $(VENV) examples/digits.py
 
-test: lint  ## ruff, mypy, doctests and every test; what .ci/run runs
+test: lint mlflow  ## ruff, mypy, doctests and every test; what .ci/run runs
 	$(VENV) -m pytest
 
 lint: $(STAMP)  ## ruff check, ruff format --check, mypy --strict
@@ -37,23 +33,42 @@ format: $(STAMP)  ## write the code as ruff formats it
 	$(VENV) -m ruff check --fix-only
 	$(VENV) -m ruff format
 
+mlflow: $(MLFLOW)  ## the environments with real MLflow clients, for the tests
+
 bench:  ## the benchmarks there are
-	@found=$$(ls benchmarks/*.py 2>/dev/null); \
+	@found=$$(ls benchmarks/*.py benchmarks/*/*.py 2>/dev/null); \
 	if [ -n "$$found" ]; then printf 'run one with $(VENV):\n%s\n' "$$found"; \
 	else echo 'There are no benchmarks yet, so nothing was measured.'; fi
 
+bench-tracking: $(STAMP) $(MLFLOW)  ## a log_metric against our endpoint and against mlflow server
+	$(VENV) benchmarks/tracking/log_metric.py
+
 clean:  ## remove .venv and everything else that make and the tools wrote
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-output dist
+	rm -rf .venv .venv-mlflow .venv-mlflow-skinny .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-output dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# A whole .venv is brought up to date; any other is made from nothing. The stamp goes first,
-# so that an install which fails halfway leaves none.
-$(STAMP): pyproject.toml constraints.txt
-	@test -n "$(PYTHON)" || { echo 'No Python >= 3.11 with venv was found (on Debian: apt install python3-venv). Name one: make PYTHON=/path/to/python'; exit 2; }
-ifneq ($(WHOLE),yes)
-	$(PYTHON) -m venv --clear .venv
+# $(call environment,FOLDER,CONSTRAINTS,WHAT IS INSTALLED,WHAT ELSE IT DEPENDS ON) says how one is
+# made. A whole one is brought up to date; any other is made from nothing. The stamp goes first, so
+# that an install which fails halfway leaves none.
+#
+# Python is asked to run, not only to exist: a shim on the path may lead nowhere.
+comma := ,
+define environment
+WHOLE := $$(shell test "$$$$(cat $(1)/.installed 2>/dev/null)" = "$(CURDIR)" && $(1)/bin/python -c '' 2>/dev/null && echo yes)
+ifneq ($$(WHOLE),yes)
+.PHONY: $(1)/.installed
 endif
-	@rm -f $(STAMP)
-	@echo 'Installing into .venv; the first time this takes some minutes.'
-	$(VENV) -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[examples,test]'
-	@echo '$(CURDIR)' > $(STAMP)
+$(1)/.installed: $(2) $(4)
+	@test -n "$$(PYTHON)" || { echo 'No Python >= 3.11 with venv was found (on Debian: apt install python3-venv). Name one: make PYTHON=/path/to/python'; exit 2; }
+ifneq ($$(WHOLE),yes)
+	$$(PYTHON) -m venv --clear $(1)
+endif
+	@rm -f $(1)/.installed
+	@echo 'Installing into $(1); the first time this takes some minutes.'
+	$(1)/bin/python -m pip install --disable-pip-version-check --quiet -c $(2) $(3)
+	@echo '$(CURDIR)' > $(1)/.installed
+endef
+
+$(eval $(call environment,.venv,constraints.txt,-e '.[examples$(comma)test]',pyproject.toml))
+$(eval $(call environment,.venv-mlflow,constraints-mlflow.txt,mlflow scikit-learn pandas,))
+$(eval $(call environment,.venv-mlflow-skinny,constraints-mlflow.txt,mlflow-skinny,))

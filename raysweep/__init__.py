@@ -14,7 +14,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "raysweep.core.policies": ("Bandit", "MedianStopping", "NoPolicy", "TruncationSelection"),
-    "raysweep.core.samplers": ("Grid", "Random", "Sobol"),
+    "raysweep.core.samplers": ("Bayesian", "Grid", "Random", "Sobol"),
     "raysweep.core.space": (
         "Space",
         "choice",
@@ -41,7 +41,9 @@ _HOMES = {
         "SweepExistsError",
         "UserError",
     ),
+    "raysweep.job": ("JobSweep", "load"),
     "raysweep.result": ("Result", "TrialResult", "load_checkpoint", "load_result"),
+    "raysweep.runtime.reporting": ("report",),
     "raysweep.runtime.trial": ("Trial",),
     "raysweep.sweep": ("Sweep",),
 }

@@ -14,7 +14,7 @@ from typing import Any
 from raysweep.core.events import Assign, End, Exchanged, Params
 from raysweep.core.state import Phase, SweepState
 from raysweep.core.trials import Kept, Trial
-from raysweep.errors import NoTrialCompletedError
+from raysweep.errors import NoTrialCompletedError, SpecError
 from raysweep.storage import checkpoints, journal
 from raysweep.storage.folder import DEFAULT_STORAGE, SweepFolder, find_sweep
 
@@ -130,6 +130,18 @@ class Result:
     def trials(self) -> Sequence[TrialResult]:
         """Every trial, by number."""
         return [self._trial(trial) for trial in self.state.trials]
+
+    def trial(self, number: int) -> TrialResult:
+        """One trial by its number.
+
+        Raises:
+            SpecError: there is none of this number.
+        """
+        if not 0 <= number < len(self.trials):
+            last = len(self.trials) - 1
+            there = f"it has trials 0 to {last}" if self.trials else "it has none yet"
+            raise SpecError(f"sweep {self.name!r} has no trial {number}: {there}")
+        return self.trials[number]
 
     @property
     def best(self) -> TrialResult:

@@ -1,9 +1,14 @@
-"""`Sweep`: what a user writes, and what runs it."""
+"""`Sweep`: what a user writes, and what runs it.
+
+One rule: whatever the trials are, a sweep is a spec, a storage, and a folder that can be made.
+"""
 
 from __future__ import annotations
 
 import secrets
+import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -19,7 +24,55 @@ from raysweep.runtime.screen import ScreenKind
 from raysweep.storage.folder import DEFAULT_STORAGE, SweepFolder, new_sweep
 
 
-class Sweep:
+class Runnable(ABC):
+    """A sweep that can be run, whatever its trials are.
+
+    Attributes:
+        spec: what was asked for.
+        storage: the folder in which the sweep's own will be.
+        notices: what a person should know before it runs, a line each.
+    """
+
+    spec: SweepSpec
+    storage: str
+    notices: tuple[str, ...] = ()
+
+    @abstractmethod
+    def create(self) -> SweepFolder:
+        """Make the sweep's folder, with all that its trials need; nothing runs yet."""
+
+    def run(self, *, address: str | None = None, screen: ScreenKind = "auto") -> Result:
+        """Run the sweep to its end.
+
+        Args:
+            address: of a Ray cluster (`auto`, `host:port`); None takes the Ray that this process
+                is connected to, that RAY_ADDRESS names, or starts one on this machine.
+            screen: what is shown meanwhile: a `live` table, `lines`, `none`, or, `auto`, a table
+                on a terminal and lines elsewhere.
+
+        Raises:
+            SweepExistsError: the name is taken in this storage.
+            StorageUnusableError: the storage cannot be written, or not from every node.
+            ResourcesError: no node can ever offer what a trial asks for.
+            UnstorableError: the shared data hold what no file can.
+            ControllerLostError: the cluster is gone; `raysweep resume` takes the sweep up.
+        """
+        from raysweep.runtime.session import run  # noqa: PLC0415  (ray is imported by who runs)
+
+        if screen != "none":
+            for notice in self.notices:
+                print(notice, file=sys.stderr)  # noqa: T201  (beside the screen)
+        return run(self.spec, self.create, storage=self.storage, address=address, screen=screen)
+
+    def preview(self, count: int = 5) -> list[dict[str, Any]]:
+        """The parameters of the first trials, as a sampler that learns nothing yet proposes them."""
+        spec = self.spec
+        bound = count if spec.total_trials is None else min(count, spec.total_trials)
+        asked = (spec.sampler.propose(spec.space, [], number, spec.seed) for number in range(bound))
+        return [params for params in asked if params is not None]
+
+
+class Sweep(Runnable):
     """A hyperparameter sweep over a training function.
 
     Args:
@@ -87,48 +140,23 @@ class Sweep:
             lease=lease,
         )
 
-    def run(self, *, address: str | None = None, screen: ScreenKind = "auto") -> Result:
-        """Run the sweep to its end.
-
-        Args:
-            address: of a Ray cluster (`auto`, `host:port`); None takes the Ray that this process
-                is connected to, that RAY_ADDRESS names, or starts one on this machine.
-            screen: what is shown meanwhile: a `live` table, `lines`, `none`, or, `auto`, a table
-                on a terminal and lines elsewhere.
-
-        Raises:
-            SweepExistsError: the name is taken in this storage.
-            StorageUnusableError: the storage cannot be written, or not from every node.
-            ResourcesError: no node can ever offer what a trial asks for.
-            UnstorableError: the shared data hold what no file can.
-            ControllerLostError: the cluster is gone; `raysweep resume` takes the sweep up.
-        """
-        from raysweep.runtime.session import run  # noqa: PLC0415  (ray is imported by who runs)
-
-        return run(self.spec, self.create, storage=self.storage, address=address, screen=screen)
-
     def create(self) -> SweepFolder:
         """Make the sweep's folder: spec, code and shared data; nothing runs yet."""
         from raysweep.storage import checkpoints  # noqa: PLC0415  (pyarrow, only with shared data)
 
         data = code.pickled(self.train)
-        document, diff = code.origin(self.train)
+        place = code.home(self.train)
+        document, diff = code.origin(place)
         folder = new_sweep(self.storage, self.spec.name)
         folder.path.mkdir(parents=True, exist_ok=True)
         if self.shared is not None:
             checkpoints.save(folder.shared, dict(self.shared))
-        for relative, source in code.sources(code.home(self.train)):
+        for relative, source in code.sources(place):
             (folder.sources / relative).parent.mkdir(parents=True, exist_ok=True)
             (folder.sources / relative).write_bytes(source)
-        folder.create(self.spec, origin=document, code=data, diff=diff)
+        files = {folder.code: data, folder.diff: diff.encode()}
+        folder.create(self.spec, origin=document, files=files)
         return folder
-
-    def preview(self, count: int = 5) -> list[dict[str, Any]]:
-        """The parameters of the first trials, as a sampler that learns nothing yet proposes them."""
-        spec = self.spec
-        bound = count if spec.total_trials is None else min(count, spec.total_trials)
-        asked = (spec.sampler.propose(spec.space, [], number, spec.seed) for number in range(bound))
-        return [params for params in asked if params is not None]
 
 
 def _generated(train: object) -> str:
@@ -138,13 +166,13 @@ def _generated(train: object) -> str:
     return f"{function}-{moment}-{secrets.token_hex(2)}"
 
 
-def found_in(module: Any) -> Sweep:  # noqa: ANN401  (a module)
+def found_in(module: Any) -> Runnable:  # noqa: ANN401  (a module)
     """The one sweep that a module defines at its top level.
 
     Raises:
         SpecError: there is none, or more than one.
     """
-    found = {name: value for name, value in vars(module).items() if isinstance(value, Sweep)}
+    found = {name: value for name, value in vars(module).items() if isinstance(value, Runnable)}
     if len(set(map(id, found.values()))) == 1:
         return next(iter(found.values()))
     if not found:

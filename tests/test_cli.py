@@ -128,7 +128,7 @@ class Scribe:
         )
         self.folder = SweepFolder(storage / name)
         self.folder.path.mkdir(parents=True)
-        self.folder.create(self.spec, origin={}, code=b"", diff="")
+        self.folder.create(self.spec, origin={}, files={})
         self._journal, _ = Journal.open(self.folder.journal)
         self._state = SweepState(self.spec)
         self._time = 0.0
@@ -446,13 +446,13 @@ def test_what_is_wrong_with_a_file_is_one_line(file: Path, text: str, message: s
     assert last.startswith(f"error: {file}{message}")
 
 
-def test_job_files_come_later(tmp_path: Path) -> None:
-    """The message says what to write instead."""
-    job = tmp_path / "job.yml"
-    job.write_text("type: sweep\n")
-    answer = run("run", job)
+def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
+    """The message says what files there are."""
+    other = tmp_path / "job.toml"
+    other.write_text("type = 'sweep'\n")
+    answer = run("run", other)
     assert 2 == answer.exit_code
-    assert "job files are not supported yet; write a Python file" in answer.stderr
+    assert "must be a Python file (.py) or an Azure ML job (.yml), but ends with" in answer.stderr
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
@@ -520,21 +520,21 @@ def test_a_file_imports_its_neighbours(tmp_path: Path) -> None:
     file = tmp_path / "has_neighbour.py"
     text = SWEEP.replace('"small"', "neighbour_of_it.NAME")
     file.write_text(f"import neighbour_of_it\n{text}")
-    assert "beside" == load(file).spec.name
+    assert "beside" == load(file, {}).spec.name
 
 
 def test_a_file_may_have_a_taken_name(tmp_path: Path) -> None:
     """`json.py` with a sweep in it does not replace the library's json."""
     file = tmp_path / "json.py"
     file.write_text(SWEEP)
-    assert "small" == load(file).spec.name
+    assert "small" == load(file, {}).spec.name
     assert json is sys.modules["json"]
 
 
 def test_settings_change_parts_of_the_spec(file: Path) -> None:
     """Numbers, words, whole parts: by dotted path."""
     spec = changed(
-        load(file).spec,
+        load(file, {}).spec,
         {
             "limits.max_total_trials": "9",
             "space.x.high": "2",
@@ -582,7 +582,7 @@ def test_a_setting_that_cannot_be(file: Path, setting: str, message: str) -> Non
 
 def test_settings_leave_the_given_spec_alone(file: Path) -> None:
     """A spec is frozen: the change is a new one, down to the mappings inside."""
-    spec = load(file).spec
+    spec = load(file, {}).spec
     changed(spec, {"limits.max_total_trials": "9", "resources.custom.tpu": "1"})
     assert (4, {}) == (spec.limits.max_total_trials, spec.resources.custom)
 

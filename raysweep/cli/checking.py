@@ -12,19 +12,24 @@ from raysweep.cli import doctor as doctors
 from raysweep.cli import documents, files, options, pages
 from raysweep.cli.doctor import Mark
 from raysweep.cli.group import FAILED
+from raysweep.job import JobSweep
 
 
 @click.command()
 @options.file
 @options.settings
+@options.environments
 @options.output
-def validate(file: Path, settings: Mapping[str, str], as_json: bool) -> None:
+def validate(
+    file: Path, settings: Mapping[str, str], environments: Path | None, as_json: bool
+) -> None:
     """Check a file and say what it asks for; nothing is started."""
-    spec = files.changed(files.load(file).spec, settings)
+    sweep = files.load(file, settings, environments=environments)
+    pages.notify(sweep.notices)
     if as_json:
-        documents.echo(spec.to_dict())
+        documents.echo(sweep.spec.to_dict())
     else:
-        pages.show(*pages.of_spec(spec))
+        pages.show(*pages.of_spec(sweep.spec))
 
 
 @click.command()
@@ -32,16 +37,25 @@ def validate(file: Path, settings: Mapping[str, str], as_json: bool) -> None:
 @click.option("-n", "--count", type=click.IntRange(min=1), default=5, show_default=True,
               help="How many trials.")  # fmt: skip
 @options.settings
+@options.environments
 @options.output
-def preview(file: Path, count: int, settings: Mapping[str, str], as_json: bool) -> None:
-    """Show the parameters of the first trials; nothing is started."""
-    sweep = files.load(file)
-    sweep.spec = files.changed(sweep.spec, settings)
+def preview(
+    *,
+    file: Path,
+    count: int,
+    settings: Mapping[str, str],
+    environments: Path | None,
+    as_json: bool,
+) -> None:
+    """Show the parameters and commands of the first trials; nothing is started."""
+    sweep = files.load(file, settings, environments=environments)
+    pages.notify(sweep.notices)
     trials = sweep.preview(count)
+    commands = sweep.commands(trials) if isinstance(sweep, JobSweep) else []
     if as_json:
-        documents.echo(trials)
+        documents.echo(documents.of_preview(trials, commands))
     else:
-        pages.show(pages.of_preview(trials))
+        pages.show(*pages.of_preview(trials, commands))
 
 
 @click.command()

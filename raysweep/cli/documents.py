@@ -83,3 +83,11 @@ def of_line(result: Result) -> Document:
         "best": None if best is None else best.value,
         "best_trial": None if best is None else best.trial,
     }
+
+
+def of_preview(trials: list[dict[str, Any]], commands: list[str]) -> list[Document]:
+    """The parameters of the first trials; of commands, with each one's command beside them."""
+    if not commands:
+        return trials
+    pairs = zip(trials, commands, strict=True)
+    return [{"params": params, "command": command} for params, command in pairs]

@@ -1,4 +1,4 @@
-"""A sweep out of a Python file, and changes to its spec from the command line.
+"""A sweep out of a Python file or an Azure ML job file, with changes from the command line.
 
 One rule: whatever is wrong with the file is said in one message with the file and the line.
 """
@@ -16,28 +16,53 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from raysweep import job
 from raysweep.core import checks
 from raysweep.core.spec import SweepSpec
 from raysweep.errors import SpecError, UserError
-from raysweep.sweep import Sweep, found_in
+from raysweep.sweep import Runnable, found_in
 
 OPEN = ("resources.custom",)  # mappings whose keys are the user's
+JOBS = (".yml", ".yaml")
+BLOCK = "raysweep."  # where a job file has what Azure has no key for
 
 
-def load(file: Path) -> Sweep:
-    """The sweep that a Python file holds at its top level; `__main__` blocks do not run.
+def load(
+    file: Path,
+    settings: Mapping[str, str],
+    *,
+    environments: Path | None = None,
+    cpus: str | None = None,
+    gpus: str | None = None,
+    name: str | None = None,
+) -> Runnable:
+    """The sweep that a file asks for; of a Python file, what is at its top level, not `__main__`.
+
+    Args:
+        file: a Python file that holds one sweep, or an Azure ML job file.
+        settings: changes, by dotted path: in the spec, or in the job.
+        environments: maps the names of a job's environments to what is installed here.
+        cpus: of one trial; None: as the file says. So are the others.
+        gpus: of one trial.
+        name: of the sweep.
 
     Raises:
-        SpecError: it is no Python file, an error is in it, or it does not hold one sweep.
+        SpecError: it is neither, an error is in it, or it does not hold one sweep.
     """
-    if file.suffix in (".yml", ".yaml"):
-        raise SpecError(
-            f"{file}: job files are not supported yet; write a Python file that holds a Sweep:"
-            f" sweep = rs.Sweep(train, ...)"
-        )
+    called = None if name is None else json.dumps(name)  # a name of digits is no number
+    flags = {"resources.cpus": cpus, "resources.gpus": gpus, "name": called}
+    given = {path: value for path, value in flags.items() if value is not None}
+    if file.suffix in JOBS:
+        asked = {path if path == "name" else BLOCK + path: value for path, value in given.items()}
+        return job.load(file, settings={**settings, **asked}, environments=environments)
     if file.suffix != ".py":
-        raise SpecError(f"{file} must be a Python file (.py), but ends with {file.suffix!r}")
-    return found_in(_imported(file))
+        raise SpecError(
+            f"{file} must be a Python file (.py) or an Azure ML job (.yml), but ends with"
+            f" {file.suffix!r}"
+        )
+    sweep = found_in(_imported(file))
+    sweep.spec = changed(sweep.spec, {**settings, **given})
+    return sweep
 
 
 def _imported(file: Path) -> ModuleType:

@@ -25,12 +25,17 @@ INTERRUPTED = 130  # by Ctrl-C, as shells count: 128 + SIGINT
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "run": ("running", "Run the sweep that a file defines."),
     "validate": ("checking", "Check a file and say what it asks for; nothing is started."),
-    "preview": ("checking", "Show the parameters of the first trials; nothing is started."),
+    "preview": (
+        "checking",
+        "Show the parameters and commands of the first trials; nothing is started.",
+    ),
     "list": ("showing", "List the sweeps of a storage."),
     "show": ("showing", "Show a sweep and all of its trials."),
     "watch": ("running", "Watch a running sweep until it is over."),
+    "logs": ("keeping", "Print what trials have written; with -f, as it comes."),
     "best": ("showing", "Show the best trial and how to load its checkpoint."),
     "explain": ("showing", "Tell a trial's story: attempts, decisions, why it ended."),
+    "download": ("keeping", "Copy what a trial has left: outputs, artifacts, its log."),
     "export": ("showing", "Write a sweep's results as Parquet."),
     "cancel": ("running", "End a running sweep."),
     "resume": ("running", "Take up a sweep that was interrupted."),

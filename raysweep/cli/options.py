@@ -41,6 +41,12 @@ address = click.option(
     help="Of a Ray cluster: auto or host:port. Default: RAY_ADDRESS.",
 )
 name = click.argument("name")
+environments = click.option(
+    "--environments",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Maps the environments that an Azure ML job names to what is installed here.",
+)
 file = click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 
 

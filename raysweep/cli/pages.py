@@ -54,6 +54,12 @@ def show(*parts: RenderableType) -> None:
     click.echo("\n".join(lines), color=True)  # rich has decided already
 
 
+def notify(notices: Sequence[str]) -> None:
+    """Say what a person should know, on stderr: stdout is for results."""
+    for notice in notices:
+        click.echo(notice, err=True)
+
+
 def width() -> int:
     """The columns that there are."""
     return _console().width
@@ -275,9 +281,11 @@ def written(template: object) -> str:
     return repr(template)
 
 
-def of_preview(trials: list[dict[str, object]]) -> RenderableType:
-    """The parameters of the first trials."""
-    return params_table(range(len(trials)), trials)
+def of_preview(trials: list[dict[str, Any]], commands: list[str]) -> list[RenderableType]:
+    """The parameters of the first trials, and their commands if they are commands."""
+    table = params_table(range(len(trials)), trials)
+    told = (_section(f"trial {number}", command) for number, command in enumerate(commands))
+    return [table, *(part for section in told for part in section)]
 
 
 # --- checks ---------------------------------------------------------------------------------------

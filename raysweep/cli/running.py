@@ -6,7 +6,6 @@ One rule: Ray is imported once nothing is left to refuse without it.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -36,6 +35,7 @@ detach_option = click.option(
 @click.option("--storage", metavar="FOLDER", envvar=options.ENVIRONMENT, show_envvar=True,
               help="Where the sweep will live; default: as the file says, else ~/raysweep.")  # fmt: skip
 @click.option("--name", help="The sweep's name; default: as the file says, else made up.")
+@options.environments
 @detach_option
 @options.output
 @click.pass_context
@@ -44,6 +44,7 @@ def run(
     *,
     file: Path,
     settings: Mapping[str, str],
+    environments: Path | None,
     address: str | None,
     cpus: str | None,
     gpus: str | None,
@@ -53,11 +54,8 @@ def run(
     as_json: bool,
 ) -> None:
     """Run the sweep that a file defines."""
-    sweep = files.load(file)
-    called = None if name is None else json.dumps(name)  # a name of digits is no number
-    flags = {"resources.cpus": cpus, "resources.gpus": gpus, "name": called}
-    given = {path: value for path, value in flags.items() if value is not None}
-    sweep.spec = files.changed(sweep.spec, {**settings, **given})
+    sweep = files.load(file, settings, environments=environments, cpus=cpus, gpus=gpus, name=name)
+    pages.notify(sweep.notices)
     sweep.storage = storage or sweep.storage
     new_sweep(sweep.storage, sweep.spec.name)
     from raysweep.runtime import session  # noqa: PLC0415  (see the rule above)

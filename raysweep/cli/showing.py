@@ -14,8 +14,8 @@ import click
 from raysweep.cli import documents, options, pages
 from raysweep.cli.documents import Document
 from raysweep.cli.story import story_of
-from raysweep.errors import JournalDamagedError, SpecError
-from raysweep.result import Result, TrialResult, load_result
+from raysweep.errors import JournalDamagedError
+from raysweep.result import Result, load_result
 from raysweep.storage.folder import SweepFolder, find_sweep, sweeps
 
 
@@ -79,21 +79,13 @@ def best(name: str, storage: str, as_json: bool) -> None:
 def explain(name: str, trial: int, storage: str, as_json: bool) -> None:
     """Tell a trial's story: attempts, decisions, why it ended."""
     result = load_result(name, storage)
-    told = _trial(result, trial)
+    told = result.trial(trial)
     story = story_of(result.folder, trial)
     if as_json:
         texts = {"traceback": told.traceback, "log": told.log}
         documents.echo(documents.of_trial(told) | dataclasses.asdict(story) | texts)
     else:
         pages.show(*pages.of_story(result, told, story))
-
-
-def _trial(result: Result, number: int) -> TrialResult:
-    if not 0 <= number < len(result.trials):
-        last = len(result.trials) - 1
-        there = f"it has trials 0 to {last}" if result.trials else "it has none yet"
-        raise SpecError(f"sweep {result.name!r} has no trial {number}: {there}")
-    return result.trials[number]
 
 
 @click.command()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,25 @@ def require_shared(folder: Path) -> None:
             f"storage {folder.parent} is not reached by {len(blind)} of {len(alive)} nodes"
             f" ({', '.join(blind)}); choose a folder that all nodes mount, with storage=..."
         )
+
+
+def everywhere(paths: Sequence[Path]) -> bool:
+    """Whether each node of the cluster has all of these paths."""
+    alive = nodes() if ray.is_initialized() else []
+    return len(alive) <= 1 or all(_has(node, paths) for node in alive)
+
+
+def _has(node: Mapping[str, Any], paths: Sequence[Path]) -> bool:
+    there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+    look = ray.remote(_all_there).options(num_cpus=0, scheduling_strategy=there)
+    try:
+        return bool(ray.get(look.remote([str(path) for path in paths]), timeout=PROBE))
+    except (ray.exceptions.RayError, TimeoutError):
+        return False
+
+
+def _all_there(paths: Sequence[str]) -> bool:
+    return all(Path(path).exists() for path in paths)
 
 
 def _reads(node: Mapping[str, Any], probe: Path, nonce: str) -> bool:

@@ -87,9 +87,8 @@ def pickled(function: Any) -> bytes:  # noqa: ANN401  (any callable)
     return data
 
 
-def origin(function: Any) -> tuple[dict[str, Any], str]:  # noqa: ANN401  (any callable)
-    """Where the sweep comes from: versions and git commit, and the uncommitted changes."""
-    place = home(function)
+def origin(place: Path | None) -> tuple[dict[str, Any], str]:
+    """Where code of this folder comes from: versions and git commit, and uncommitted changes."""
     document = {
         "versions": {"python": platform.python_version(), **_versions()},
         "git_commit": _git(place, "rev-parse", "HEAD").strip() or None,

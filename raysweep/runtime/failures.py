@@ -10,6 +10,8 @@ import os.path
 import traceback
 from typing import NamedTuple
 
+from raysweep.errors import CommandError
+
 LINE = 500  # characters kept of the line
 STORY = 16_000  # of the traceback, its end first: a message must fit a packet
 
@@ -23,7 +25,10 @@ class Failure(NamedTuple):
 
 
 def failure(error: BaseException) -> Failure:
-    """What is kept of an exception."""
+    """What is kept of an exception; of a command's failure, what it printed last."""
+    if isinstance(error, CommandError):
+        line = _sendable(str(error).replace("\n", " ")[:LINE])
+        return Failure(line, line, _sendable(error.output[-STORY:]))
     line = traceback.format_exception_only(error)[-1].strip().partition("\n")[0]
     story = "".join(traceback.format_exception(error))
     return Failure(_sendable(line[:LINE]), _where(error), _sendable(story[-STORY:]))

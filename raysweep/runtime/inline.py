@@ -41,6 +41,10 @@ class InlineTrial:
         except queue.Empty:
             return None
 
+    def fileno(self) -> int:
+        """A thread's channel has none."""
+        raise OSError("a trial in the slot's own process cannot be waited for with select")
+
     async def messages(self) -> AsyncIterator[Message]:
         """What the trial says, until its function has returned."""
         while (message := await self.said.get()) is not None:

@@ -21,7 +21,8 @@ import msgpack
 
 from raysweep.core.events import Ending
 from raysweep.core.plain import to_plain
-from raysweep.runtime.template import PACKET, kill_group
+from raysweep.runtime.process_tree import kill_group
+from raysweep.runtime.template import PACKET
 from raysweep.runtime.trial import Message, Order
 from raysweep.storage.folder import SweepFolder
 

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import ctypes
 import errno
 import fcntl
 import io
@@ -34,23 +33,27 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import msgpack
 
 from raysweep.core.plain import from_plain
 from raysweep.errors import MetricError
 from raysweep.runtime.failures import failure
+from raysweep.runtime.process_tree import (
+    adopt_orphans,
+    die_with_parent,
+    kill_descendants,
+    kill_group,
+)
 from raysweep.runtime.trial import Message, Order, TrainingFunction, run
 from raysweep.storage import checkpoints
 from raysweep.storage.folder import SweepFolder
 
 PACKET = 256 * 1024  # bytes; more than a metric report or a traceback ever needs
-PR_SET_PDEATHSIG = 1
-PR_SET_CHILD_SUBREAPER = 36
-GENERATIONS = 100  # of orphans that are looked for, at most
 MODULE = "raysweep.runtime.template"  # as `python -m` knows it
 ALLOCATOR_THREADS = frozenset({"jemalloc_bg_thd"})  # pyarrow's; it looks after itself in a fork
 
@@ -86,6 +89,10 @@ class SocketChannel:
         message: Message = msgpack.unpackb(packet)
         return message
 
+    def fileno(self) -> int:
+        """The socket's."""
+        return self._connection.fileno()
+
 
 @dataclass(frozen=True, slots=True)
 class _Child:
@@ -117,6 +124,7 @@ class Template:
         self._folder = folder
         self._function: TrainingFunction | None = None
         self._afresh = ""  # why no fork is safe
+        self._clean_up: Callable[[], None] = lambda: None
         self._selector = selectors.DefaultSelector()
 
     def serve(self) -> None:
@@ -124,11 +132,12 @@ class Template:
         self._tell(["born", os.getpid()])
         try:
             with ending_with(self._control):
-                self._function, self._afresh = load(self._folder)
+                loaded = load(self._folder)
         except BaseException as error:  # noqa: BLE001  (the user's code: whatever it raises is told)
             told = failure(error)
             self._tell(["broken", told.error, told.traceback])
             return
+        self._function, self._afresh, self._clean_up = loaded
         self._tell(["ready", self._afresh])
         self._selector.register(self._control, selectors.EVENT_READ)
         while True:
@@ -140,11 +149,12 @@ class Template:
                 elif not self._start_next():
                     return
 
-    def kill_all(self) -> None:
-        """Kill every trial with all that descends from it."""
+    def close(self) -> None:
+        """Kill every trial with all that descends from it, and remove what they left."""
         for child in self._children():
             kill_group(child.pid, signal.SIGKILL)
         kill_descendants()
+        self._clean_up()
 
     def _children(self) -> list[_Child]:
         keys = (self._selector.get_map() or {}).values()
@@ -213,21 +223,38 @@ class Template:
             self._control.send(msgpack.packb(message))
 
 
-def load(folder: SweepFolder) -> tuple[TrainingFunction, str]:
-    """The training function, and why a process that has loaded it may not fork ("" if it may)."""
+class Loaded(NamedTuple):
+    """What the trials of a slot need, in the process that starts them."""
+
+    function: TrainingFunction
+    afresh: str = ""  # why the process may not fork; "" if it may
+    clean_up: Callable[[], None] = lambda: None  # when the last trial is gone
+
+
+def load(folder: SweepFolder) -> Loaded:
+    """The training function: the user's own, or what runs the user's command."""
     before = _threads()
     checkpoints.prepare()
+    if folder.command.exists():
+        from raysweep.runtime.command import CommandTrial  # noqa: PLC0415  (only sweeps of commands need it)
+
+        command = CommandTrial(folder)
+        return Loaded(command, clean_up=command.close)
     sys.path.append(str(folder.sources))
     function: TrainingFunction = pickle.loads(folder.code.read_bytes())  # noqa: S301  (the user's own code, from the sweep's own folder)
     running = [thread.name for thread in threading.enumerate()[1:]]
     if running:
-        return function, f"importing the training code started threads ({', '.join(running)})"
+        return Loaded(
+            function, f"importing the training code started threads ({', '.join(running)})"
+        )
     if _threads() > before:
-        return function, f"importing the training code started {_threads() - before} threads"
+        return Loaded(
+            function, f"importing the training code started {_threads() - before} threads"
+        )
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
-        return function, "importing the training code initialised CUDA"
-    return function, ""
+        return Loaded(function, "importing the training code initialised CUDA")
+    return Loaded(function)
 
 
 def _threads() -> int:
@@ -251,34 +278,6 @@ def become_trial(template: int, printing: int = 1) -> None:
             stream.reconfigure(line_buffering=True)  # a killed trial's last lines are wanted most
     die_with_parent(template)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-def die_with_parent(parent: int) -> None:
-    """Be killed when the parent ends; at once if it has ended already."""
-    _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
-
-
-def adopt_orphans() -> None:
-    """Become the parent of every descendant whose own parent ends, whatever group it is in."""
-    _prctl(PR_SET_CHILD_SUBREAPER, 1)
-
-
-def _prctl(option: int, value: int) -> None:
-    ctypes.CDLL(None, use_errno=True).prctl(option, value)
-
-
-def kill_descendants() -> None:
-    """Kill and reap every child of this process, and theirs as they are adopted."""
-    for _ in range(GENERATIONS):
-        children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-        if not children:
-            return
-        for child in map(int, children):
-            with contextlib.suppress(ProcessLookupError, ChildProcessError):
-                os.kill(child, signal.SIGKILL)
-                os.waitpid(child, 0)
 
 
 @contextlib.contextmanager
@@ -316,12 +315,6 @@ def run_and_leave(function: TrainingFunction, connection: socket.socket) -> None
     os._exit(0)
 
 
-def kill_group(leader: int, number: signal.Signals) -> None:
-    """Signal a process and all of its group."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(leader, number)
-
-
 def main(role: str, descriptor: str, path: str) -> None:
     """What `python -m raysweep.runtime.template` does: be a template, or one trial afresh."""
     folder = SweepFolder(Path(path))
@@ -329,18 +322,17 @@ def main(role: str, descriptor: str, path: str) -> None:
     connection.set_inheritable(False)  # what the user's code starts does not hold it open
     if role == "trial":
         become_trial(os.getppid())
-        function, _ = load(folder)
-        run_and_leave(function, connection)
+        run_and_leave(load(folder).function, connection)
     if os.fork():
         os._exit(0)  # the slot's child ends, the template is nobody's
     adopt_orphans()
     template = Template(connection, folder)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the client's to act on
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # by way of kill_all
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # by way of close
     try:
         template.serve()
     finally:
-        template.kill_all()
+        template.close()
 
 
 if __name__ == "__main__":

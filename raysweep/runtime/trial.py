@@ -15,7 +15,6 @@ and what a trial is told is one of
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import random
 import sys
@@ -28,10 +27,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from raysweep.core import checks
 from raysweep.core.events import AttemptId, Ending, Params
 from raysweep.errors import CheckpointDamagedError, MetricError, Stopped
 from raysweep.runtime.failures import failure
+from raysweep.runtime.metrics import checked
 from raysweep.storage import checkpoints
 from raysweep.storage.folder import SweepFolder
 
@@ -49,6 +48,9 @@ class Channel(Protocol):
 
     def receive(self, *, wait: bool) -> Message | None:
         """What the trial is told next; None when it is told nothing and need not wait."""
+
+    def fileno(self) -> int:
+        """A file descriptor that is readable when there is something to receive."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,10 +127,7 @@ class Trial:
             UnstorableError: the checkpoint holds what no checkpoint can.
             Stopped: the trial is to end. Let it pass.
         """
-        values = {
-            _name(name): _number(name, value)
-            for name, value in {**(metrics or {}), **named}.items()
-        }
+        values = checked({**(metrics or {}), **named})
         if not values:
             raise MetricError("report() needs at least one metric: trial.report(accuracy=0.9)")
         self._reports += 1
@@ -138,6 +137,18 @@ class Trial:
         if checkpoint is not None:
             self._save(checkpoint, values)
             self._obey(wait=False)
+
+    def heed(self) -> None:
+        """Raise `Stopped` if the trial is to end: for work that goes on for long without a report.
+
+        Raises:
+            Stopped: the trial is to end. Let it pass.
+        """
+        self._obey(wait=False)
+
+    def fileno(self) -> int:
+        """A file descriptor that is readable when the trial is told something."""
+        return self._channel.fileno()
 
     def restore(self) -> None:
         """Load the checkpoint that the attempt starts from.
@@ -221,28 +232,6 @@ def _ending(function: TrainingFunction, trial: Trial) -> tuple[str, str, str, st
     except BaseException as error:  # noqa: BLE001  (the user's code: whatever it raises is kept)
         return Ending.RAISED.value, *failure(error)
     return Ending.RETURNED.value, "", "", ""
-
-
-def _name(name: object) -> str:
-    """A metric's name: text that can be written down."""
-    with contextlib.suppress(UnicodeEncodeError):
-        if isinstance(name, str) and name.encode():
-            return name
-    raise MetricError(f"a metric's name must be a string, but got {checks.described(name)}")
-
-
-def _number(name: str, value: Any) -> float:  # noqa: ANN401  (whatever the user reports)
-    """A metric as a float: a number, or what holds exactly one."""
-    try:
-        item = value if isinstance(value, int | float) else value.item()
-        if isinstance(item, int | float):
-            return float(item)
-    except (AttributeError, ValueError, RuntimeError, OverflowError):
-        pass
-    raise MetricError(
-        f"metric {name!r} must be a number, but got {checks.described(value)};"
-        f" report a float, or leave it out"
-    )
 
 
 def _seed(seed: int) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from raysweep.core import checks
+from raysweep.core.command import Command
 from raysweep.core.spec import SweepSpec
 from raysweep.errors import (
     SpecError,
@@ -56,6 +57,16 @@ class SweepFolder:
         return self.path / "code" / "trial.pkl"
 
     @property
+    def command(self) -> Path:
+        """The command of a sweep whose trials are commands, as JSON; there is no `code` then."""
+        return self.path / "code" / "command.json"
+
+    @property
+    def snapshot(self) -> Path:
+        """The folder that such a command works in, one tar file."""
+        return self.path / "code" / "snapshot.tar"
+
+    @property
     def sources(self) -> Path:
         """The user's own Python files, for imports that a trial makes."""
         return self.path / "code" / "src"
@@ -83,6 +94,22 @@ class SweepFolder:
         """What a trial wrote to stdout and stderr."""
         return self.path / "logs" / f"trial-{trial:05d}.log"
 
+    def input(self, name: str) -> Path:
+        """Where an input is copied to when not every node reaches it."""
+        return self.path / "inputs" / name
+
+    def output(self, trial: int, name: str) -> Path:
+        """Where a trial's command writes one of its outputs."""
+        return self.path / "outputs" / f"trial-{trial:05d}" / name
+
+    def artifacts(self, trial: int) -> Path:
+        """What a trial's script logged as MLflow artifacts."""
+        return self.path / "artifacts" / f"trial-{trial:05d}"
+
+    def tracked(self, trial: int, attempt: int) -> Path:
+        """What a trial's script logged through MLflow beyond its metrics: params, tags, runs."""
+        return self.path / "tracking" / f"trial-{trial:05d}-{attempt}.json"
+
     def collect(self, named: Collection[str]) -> list[str]:
         """Remove the files among the checkpoints that are not named, relative to this folder.
 
@@ -98,14 +125,15 @@ class SweepFolder:
         """Whether this is a sweep."""
         return self.spec_file.is_file()
 
-    def create(self, spec: SweepSpec, *, origin: Mapping[str, Any], code: bytes, diff: str) -> None:
-        """Make the folder of a new sweep; the shared data, if any, is in place already.
+    def create(
+        self, spec: SweepSpec, *, origin: Mapping[str, Any], files: Mapping[Path, bytes]
+    ) -> None:
+        """Make the folder of a new sweep; what is large is in place already.
 
         Args:
             spec: what was asked for.
             origin: versions and the state of the user's code, for `spec.json`.
-            code: the pickled training function.
-            diff: the uncommitted changes.
+            files: what else is in it, by path.
 
         Raises:
             SweepExistsError: the name is taken.
@@ -114,8 +142,8 @@ class SweepFolder:
         try:
             for folder in (self.code.parent, self.path / "checkpoints", self.path / "logs"):
                 folder.mkdir(parents=True, exist_ok=True)
-            write_bytes(self.code, code)
-            write_bytes(self.diff, diff.encode())
+            for path, content in files.items():
+                write_bytes(path, content)
             identity = secrets.token_hex(4)
             document = json.dumps({"id": identity, "spec": spec.to_dict(), **origin}, indent=2)
             created = create_exclusive(self.spec_file, document.encode())
@@ -127,6 +155,10 @@ class SweepFolder:
     def read_spec(self) -> SweepSpec:
         """The spec as it was when the sweep was made."""
         return SweepSpec.from_dict(self.read_document()["spec"])
+
+    def read_command(self) -> Command:
+        """The command of a sweep whose trials are commands."""
+        return Command.from_dict(json.loads(self.command.read_bytes()))
 
     def read_document(self) -> dict[str, Any]:
         """All of `spec.json`: the spec, the versions, the state of the user's code.

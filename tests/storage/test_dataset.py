@@ -66,7 +66,7 @@ class Sweep:
             max_attempts=2,
         )
         self.folder = SweepFolder(path / "wines")
-        self.folder.create(spec, origin={}, code=b"", diff="")
+        self.folder.create(spec, origin={}, files={})
         self.journal, _ = Journal.open(self.folder.journal)
         self.state = SweepState(spec)
         self.incarnation = 1

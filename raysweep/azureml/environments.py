@@ -1,0 +1,201 @@
+"""A job's environment as what raysweep can install: requirements, a conda file, an interpreter.
+
+One rule: what only Azure ML knows (a curated or registered environment) is looked up in a mapping
+file of the user's, and otherwise is what the cluster has installed, said in one notice:
+
+    # raysweep-environments.yml
+    AzureML-sklearn-1.5: {pip: [scikit-learn==1.5.2]}
+    my-env:3: {conda_file: ./my-env.yml}
+    AzureML-*: cluster
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from raysweep.azureml import schema
+from raysweep.azureml.documents import Place
+from raysweep.azureml.files import read_file, read_mapping
+from raysweep.azureml.readers import each, refused
+from raysweep.azureml.refusals import refuse
+from raysweep.core import checks
+from raysweep.core.command import Environment
+
+MAPPING_FILE = "raysweep-environments.yml"
+MAPPING_VARIABLE = "RAYSWEEP_ENVIRONMENTS"
+
+_PYTHON = re.compile(r"python\s*(?P<pin>={1,2}\s*(?P<version>[0-9.]+?)(\.\*)?)?\s*([<>!~].*)?")
+_PIP = re.compile(r"(pip|setuptools|wheel)\s*([=<>!~].*)?")
+
+
+def mapping_file(given: Path | None, folder: Path) -> Path | None:
+    """The file that maps Azure ML's environments: as given, beside the job, or by the variable."""
+    if given is not None:
+        return given
+    if (folder / MAPPING_FILE).is_file():
+        return folder / MAPPING_FILE
+    named = os.environ.get(MAPPING_VARIABLE)
+    return Path(named) if named else None
+
+
+@dataclass(kw_only=True)
+class Environments:
+    """Reads environments, with the user's mapping file at hand."""
+
+    file: Path | None  # the mapping file
+    overruled: bool = False  # the block `raysweep:` chooses; what the trial says is but a name
+    notices: list[str] = field(default_factory=list)
+
+    def __call__(self, value: Any, place: Place) -> Environment:  # noqa: ANN401  (a reader)
+        """The environment that a job names or writes out."""
+        plain = schema.environment(value, place)
+        if self.overruled:
+            return Environment()
+        if isinstance(plain, str):
+            return self._registered(plain, place)
+        return self._inline(plain, place)
+
+    def chosen(self, value: Any, place: Place, name: str = "") -> Environment:  # noqa: ANN401  (a reader)
+        """The environment that a mapping file, or the block `raysweep:`, chooses."""
+        plain = schema.ENVIRONMENT_CHOICE(value, place)
+        if plain == "cluster":
+            return Environment(name=name)
+        if "python" in plain:
+            python = place.folder / Path(plain["python"]).expanduser()
+            return Environment(name=name, python=os.path.normpath(python))
+        if "pip" in plain:
+            return Environment(name=name, pip=tuple(plain["pip"]))
+        return self._conda(plain["conda_file"], place.at("conda_file"), name=name)
+
+    def _registered(self, name: str, place: Place) -> Environment:
+        names = list(_names_of(name))
+        for pattern, (value, where) in self._mapped().items():
+            if any(pattern == known or fnmatchcase(known, pattern) for known in names):
+                return self.chosen(value, where, name=name)
+        self.notices.append(
+            place.notice(
+                f"{name} is known to Azure ML only: trials run with what the cluster has installed;"
+                f" to choose, write `{names[-1]}: {{pip: [...]}}` into {MAPPING_FILE}, or use"
+                f" --set raysweep.environment=..."
+            )
+        )
+        return Environment(name=name)
+
+    def _mapped(self) -> dict[str, tuple[Any, Place]]:
+        """What the mapping file says: whole names first, patterns after them."""
+        if self.file is None:
+            return {}
+        document = read_mapping(self.file)
+        places: dict[str, Any] = each(lambda value, place: (value, place))(
+            document.value, document.top
+        )
+        return dict(sorted(places.items(), key=lambda item: ("*" in item[0], -len(item[0]))))
+
+    def _inline(self, plain: Mapping[str, Any], place: Place) -> Environment:
+        if "build" in plain:
+            raise refuse("build", place.at("build"), "cannot be built here", key=True)
+        name, image = _name_in(plain), plain.get("image", "")
+        if not plain.get("conda_file"):
+            return Environment(name=name, image=image)
+        return self._conda(plain["conda_file"], place.at("conda_file"), name=name, image=image)
+
+    def _conda(self, value: Any, place: Place, *, name: str, image: str = "") -> Environment:  # noqa: ANN401  (a reader)
+        """What a conda file asks for; requirements alone, where pip can do it alone."""
+        document = _conda_document(value, place)
+        if document is None:
+            return Environment(name=name, image=image)
+        requirements = _requirements(document)
+        if requirements is None:
+            return Environment(name=name, image=image, conda=document)
+        self._notice_python(document, place)
+        return Environment(name=name, image=image, pip=tuple(requirements))
+
+    def _notice_python(self, document: Mapping[str, Any], place: Place) -> None:
+        """Say it when the file pins another Python than the one that runs here."""
+        running = platform.python_version()
+        for dependency in document["dependencies"]:
+            pin = _PYTHON.fullmatch(dependency) if isinstance(dependency, str) else None
+            version = pin and pin["version"]
+            if version and not f"{running}.".startswith(f"{version.rstrip('.')}."):
+                self.notices.append(
+                    place.notice(
+                        f"asks for Python {version}, but trials run with {running}; its pip"
+                        " requirements are installed there"
+                    )
+                )
+
+
+def _conda_document(value: Any, place: Place) -> dict[str, Any] | None:  # noqa: ANN401  (a reader)
+    """The content of a conda file, written inline or at a path; None for one that says nothing."""
+    if isinstance(value, str):
+        path = place.folder / value
+        if not path.is_file():
+            raise refused(place, f"must be a file that exists, but got {value!r} ({path})")
+        document = read_file(path)
+        value, place = document.value, document.top
+    elif not isinstance(value, Mapping):
+        raise refused(place, f"must be a path or a mapping, but got {checks.described(value)}")
+    if not value:
+        return None
+    if not isinstance(value, Mapping):
+        raise refuse("conda", place, f"must be a mapping, but got {checks.described(value)}")
+    return dict(value)
+
+
+def _requirements(document: Mapping[str, Any]) -> list[str] | None:
+    """What pip alone can install of it; None if conda is needed."""
+    dependencies = document.get("dependencies")
+    if not isinstance(dependencies, list):
+        return None
+    found: list[str] = []
+    for dependency in dependencies:
+        if isinstance(dependency, Mapping) and list(dependency) == ["pip"]:
+            listed = dependency["pip"]
+            if not isinstance(listed, list) or not all(map(_is_requirement, listed)):
+                return None
+            found += listed
+        elif not (isinstance(dependency, str) and _comes_along(dependency)):
+            return None
+    return found
+
+
+def _is_requirement(line: object) -> bool:
+    """Whether a line names a package: an option (`-r`, `-e`) needs the file's folder."""
+    return isinstance(line, str) and not line.lstrip().startswith("-")
+
+
+def _comes_along(dependency: str) -> bool:
+    """Whether a dependency is what every environment has: Python and its installers."""
+    return bool(_PYTHON.fullmatch(dependency) or _PIP.fullmatch(dependency))
+
+
+def _name_in(plain: Mapping[str, Any]) -> str:
+    """The name of an environment that is written out, with its version: `my-env:3`."""
+    parts = [plain.get("name"), plain.get("version")]
+    return ":".join(str(part) for part in parts if part not in (None, "")) if parts[0] else ""
+
+
+def _names_of(reference: str) -> Iterator[str]:
+    """By what a registered environment may be called, the most exact first.
+
+    >>> list(_names_of("azureml:my-env:3"))
+    ['my-env:3', 'my-env']
+    >>> list(_names_of("azureml://registries/azureml/environments/sklearn-1.5/labels/latest"))
+    ['azureml://registries/azureml/environments/sklearn-1.5/labels/latest', 'sklearn-1.5@latest', 'sklearn-1.5']
+    """
+    name = reference.removeprefix("azureml:") if "://" not in reference else reference
+    yield name
+    found = re.search(r"/environments/([^/]+)/(versions|labels)/([^/]+)$", name)
+    if found:
+        yield f"{found[1]}{':' if found[2] == 'versions' else '@'}{found[3]}"
+        yield found[1]
+    short = re.split("[:@]", name, maxsplit=1)[0]
+    if short not in ("", name) and "/" not in name:
+        yield short

@@ -1,0 +1,92 @@
+"""A job's trial: what a command needs, part by part.
+
+One rule: everything is read and judged by itself, so that all that is wrong is told at once;
+`commands.py` then puts the parts together.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from raysweep.azureml import schema
+from raysweep.azureml.documents import Place
+from raysweep.azureml.environments import Environments
+from raysweep.azureml.readers import Reader, Table, mapping, refused, text
+from raysweep.azureml.refusals import refuse
+
+
+def table(environments: Environments) -> Table:
+    """The keys of a trial, each with what raysweep makes of it."""
+    readers: dict[str, Reader] = {
+        **schema.TRIAL.fields,
+        "command": _text,
+        "code": _code,
+        "environment": environments,
+        "environment_variables": _variables,
+        "resources": resources,
+        "distribution": _processes,
+    }
+    return Table(fields=readers, needs=schema.TRIAL.needs, ignores=schema.TRIAL.ignores)
+
+
+def resources(value: Any, place: Place) -> dict[str, Any]:  # noqa: ANN401  (a reader)
+    """Azure ML's resources, of which one thing matters here: that a trial needs one node."""
+    plain = schema.RESOURCES(value, place)
+    if (count := plain.get("instance_count", 1)) != 1:
+        raise refuse("nodes", place.at("instance_count"), f"must be 1, but got {count}")
+    return plain
+
+
+def _text(value: Any, place: Place) -> str:  # noqa: ANN401  (a reader)
+    command = text(value, place)
+    if not command.strip():
+        raise refuse("command", place, "must not be empty")
+    return command
+
+
+def _code(value: Any, place: Place) -> str:  # noqa: ANN401  (a reader)
+    """The absolute path of a folder."""
+    path = text(value, place)
+    if _is_remote(path):
+        raise refuse("remote_code", place, f"is not on this machine: {path}")
+    absolute = os.path.normpath(place.folder / path)
+    if os.path.isfile(absolute):  # noqa: PTH113  (normalised for the message already)
+        raise refuse("code_file", place, f"must be a folder, but is a file: {absolute}")
+    if not os.path.isdir(absolute):  # noqa: PTH112  (the same)
+        raise refused(place, f"must be a folder that exists, but got {path!r} ({absolute})")
+    return absolute
+
+
+def _is_remote(path: str) -> bool:
+    return path.startswith(("git+", "azureml:")) or "://" in path
+
+
+def _variables(value: Any, place: Place) -> dict[str, str]:  # noqa: ANN401  (a reader)
+    """Environment variables, written as Azure ML writes them: `True`, `0.1`; null leaves one out."""
+    given: Mapping[Any, Any] = mapping(value, place)
+    return {str(name): str(each) for name, each in given.items() if each is not None}
+
+
+def _processes(value: Any, place: Place) -> int:  # noqa: ANN401  (a reader)
+    """How many processes a distribution starts, all on the trial's node."""
+    plain = schema.DISTRIBUTION(value, place)
+    kind = plain["type"]
+    if kind == "ray":
+        raise refuse("distribution", place, "must fit on one node, but got a Ray cluster")
+    if kind == "tensorflow":
+        workers = plain.get("worker_count", 1)
+        servers = plain.get("parameter_server_count", 0)
+        if workers != 1 or servers != 0:
+            got = f"{workers} workers and {servers} parameter servers"
+            raise refuse("distribution", place, f"must be one TensorFlow worker, but got {got}")
+        return 1
+    count: int = plain.get("process_count_per_instance", 1)
+    if count < 1:
+        where = place.at("process_count_per_instance")
+        raise refuse("processes", where, f"must be at least 1, but got {count}")
+    if kind == "mpi" and count > 1:
+        where = place.at("process_count_per_instance")
+        raise refuse("distribution", where, f"must be 1 with MPI, but got {count}")
+    return count

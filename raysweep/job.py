@@ -1,0 +1,108 @@
+"""`load`: a sweep out of an Azure Machine Learning job, run like any other."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from raysweep.azureml import Job, read_job
+from raysweep.core.command import Command
+from raysweep.runtime import code
+from raysweep.runtime.shell import Rendered
+from raysweep.storage import snapshot
+from raysweep.storage.folder import DEFAULT_STORAGE, SweepFolder, new_sweep
+from raysweep.sweep import Runnable
+
+
+def load(
+    source: str | os.PathLike[str] | Mapping[str, Any] | object,
+    *,
+    settings: Mapping[str, str] | None = None,
+    storage: str | None = None,
+    environments: str | os.PathLike[str] | None = None,
+) -> JobSweep:
+    """The sweep that an Azure ML v2 sweep job asks for.
+
+    Args:
+        source: a YAML file, what such a file holds as a dict, or the azure-ai-ml SDK's own object:
+            a `SweepJob`, or what `command(...)(...).sweep(...)` gives.
+        settings: dotted path -> value, changes to the job as `--set` makes them:
+            `{"limits.max_total_trials": "8", "inputs.data.path": "./iris.csv"}`.
+        storage: the folder in which the sweep's own will be; what the job says unless given.
+        environments: a mapping file of environments; `docs/azure.md` describes it.
+
+    Raises:
+        JobFileError: the job cannot be run; every problem with its place in the file.
+    """
+    mapping = None if environments is None else Path(environments)
+    job = read_job(source, settings, environments=mapping)
+    return JobSweep(job, storage=storage or job.storage or DEFAULT_STORAGE)
+
+
+class JobSweep(Runnable):
+    """A sweep whose trials are the commands of an Azure ML job."""
+
+    def __init__(self, job: Job, *, storage: str) -> None:
+        self.job = job
+        self.spec = job.spec
+        self.storage = storage
+        self.notices = job.notices
+
+    def create(self) -> SweepFolder:
+        """Make the sweep's folder: spec, command, and a snapshot of its code folder."""
+        command = self.job.command
+        document, diff = code.origin(Path(command.code) if command.code else None)
+        folder = new_sweep(self.storage, self.spec.name)
+        folder.snapshot.parent.mkdir(parents=True, exist_ok=True)
+        if command.code:
+            snapshot.pack(Path(command.code), folder.snapshot, apart=folder.path.parent)
+        text = json.dumps(_reachable(command, folder).to_dict(), indent=2, ensure_ascii=False)
+        files = {folder.command: text.encode(), folder.diff: diff.encode()}
+        folder.create(self.spec, origin={**document, "job": dict(self.job.about)}, files=files)
+        return folder
+
+    def commands(self, trials: list[dict[str, Any]]) -> list[str]:
+        """The command of each of these trials, its values written out; outputs as `./outputs`.
+
+        Raises:
+            CommandError: a value cannot stand where the command asks for it.
+        """
+        from raysweep.runtime.command import values_of  # noqa: PLC0415  (for previews only)
+
+        command = self.job.command
+        paths = {f"inputs.{name}": each.path for name, each in command.inputs.items()}
+        paths |= {f"outputs.{name}": f"./outputs/{name}" for name in command.outputs}
+        return [
+            Rendered.of(command.text, values_of(command, params, paths)).shown for params in trials
+        ]
+
+
+def _reachable(command: Command, folder: SweepFolder) -> Command:
+    """The command with inputs that every node reaches: as they lie, or copied to the storage."""
+    from raysweep.runtime import cluster  # noqa: PLC0415  (ray is imported by who runs)
+
+    local = {name: Path(each.path) for name, each in command.inputs.items() if not each.remote}
+    if cluster.everywhere(list(local.values())):
+        return command
+    copied = {name: _copied(path, folder.input(name)) for name, path in local.items()}
+    inputs = {
+        name: dataclasses.replace(each, path=copied.get(name, each.path))
+        for name, each in command.inputs.items()
+    }
+    return dataclasses.replace(command, inputs=inputs)
+
+
+def _copied(path: Path, place: Path) -> str:
+    """A file or a folder, copied into the sweep's folder under its own name."""
+    target = place / path.name
+    place.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        shutil.copytree(path, target, dirs_exist_ok=True)
+    else:
+        shutil.copy2(path, target)
+    return str(target)

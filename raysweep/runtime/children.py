@@ -1,0 +1,149 @@
+"""The processes of one command: started together, heard, ended with all that descends from them.
+
+One rule: when they are over nothing of them is left, whatever they started and wherever it went.
+They share the trial's process group, so that a slot that kills the trial kills them with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from raysweep.errors import CommandError
+from raysweep.runtime.process_tree import kill_descendants
+
+KEPT = 50  # lines of output that a failure is told with
+LAST = 400  # characters of them that its one line holds
+CHUNK = 64 * 1024  # bytes read of it at once
+DRAINED = 5.0  # seconds that the last output may take to arrive once everything has ended
+OUT_OF_MEMORY = "; if nobody sent it, the machine ran out of memory: see `dmesg`"
+
+
+class Start(NamedTuple):
+    """How a process is started."""
+
+    arguments: list[str]
+    environment: Mapping[str, str]
+
+
+class Children:
+    """A command that runs, as one process or as several ranks of one."""
+
+    def __init__(self, starts: Sequence[Start], folder: Path) -> None:
+        """Start the processes in a folder.
+
+        Raises:
+            CommandError: there is no bash on this node.
+        """
+        self._lines: deque[bytes] = deque(maxlen=KEPT)
+        reading, writing = os.pipe()
+        try:
+            self.processes = [
+                subprocess.Popen(  # noqa: S603  (the user's own command)
+                    start.arguments,
+                    cwd=folder,
+                    env=start.environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=writing,
+                    stderr=subprocess.STDOUT,
+                )
+                for start in starts
+            ]
+        except FileNotFoundError as error:
+            os.close(reading)
+            raise CommandError(f"{error.filename} is not on {os.uname().nodename}") from None
+        finally:
+            os.close(writing)
+        self._copying = threading.Thread(target=self._copy, args=(reading,), daemon=True)
+        self._copying.start()
+
+    def _copy(self, reading: int) -> None:
+        """Pass what they print on, and keep its last lines."""
+        rest = b""
+        with contextlib.suppress(OSError):  # who reads our output is gone, and we with it
+            while printed := os.read(reading, CHUNK):
+                os.write(1, printed)
+                *lines, rest = (rest + printed).split(b"\n")
+                self._lines.extend(lines)
+                rest = rest[-CHUNK:]
+        self._lines.extend([rest] if rest else [])
+        os.close(reading)
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[list[int]]:
+        """File descriptors, each readable once its process has ended."""
+        watches = [os.pidfd_open(process.pid) for process in self.processes]
+        try:
+            yield watches
+        finally:
+            for watch in watches:
+                os.close(watch)
+
+    @property
+    def over(self) -> bool:
+        """Whether all have ended, or one has failed."""
+        codes = [process.poll() for process in self.processes]
+        return all(code is not None for code in codes) or any(codes)
+
+    @property
+    def code(self) -> int:
+        """The exit code of the one that failed first, or 0; negative for a signal."""
+        return next((process.returncode for process in self.processes if process.returncode), 0)
+
+    def end(self, grace: float) -> None:
+        """Ask all that is left to end; after `grace` seconds make it. Nothing is left after."""
+        if any(process.poll() is None for process in self.processes):
+            os.killpg(0, signal.SIGTERM)  # the trial's own process has a handler for it
+            deadline = time.monotonic() + grace
+            for process in self.processes:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(max(0.0, deadline - time.monotonic()))
+        for process in self.processes:
+            process.kill()
+            process.wait()
+        kill_descendants()
+        self._copying.join(DRAINED)
+
+    @property
+    def output(self) -> str:
+        """The last lines that were printed."""
+        return b"\n".join(self._lines).decode(errors="backslashreplace")
+
+
+def how_it_ended(code: int) -> str:
+    """An exit code in words.
+
+    >>> how_it_ended(3), how_it_ended(-11)
+    ('exited with code 3', 'was killed by SIGSEGV')
+    >>> how_it_ended(143)
+    'exited with code 143 (128 + 15: SIGTERM)'
+    """
+    if code < 0:
+        name = _signal_name(-code)
+        return f"was killed by {name}{OUT_OF_MEMORY if name == 'SIGKILL' else ''}"
+    meaning = {126: "found, but not executable", 127: "command not found"}.get(code)
+    if meaning is None and code > 128:  # noqa: PLR2004  (as shells count)
+        name = _signal_name(code - 128)
+        meaning = f"128 + {code - 128}: {name}{OUT_OF_MEMORY if name == 'SIGKILL' else ''}"
+    return f"exited with code {code}" + (f" ({meaning})" if meaning else "")
+
+
+def last_words(output: str) -> str:
+    """The end of what was printed, on one line."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    return " | ".join(lines[-3:])[-LAST:]
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal, or no signal at all
+        return f"signal {number}"

@@ -1,0 +1,1 @@
+"""What the job files run; no test does."""

@@ -1,0 +1,184 @@
+"""What a job's parts become, where azure-ai-ml has nothing to compare with."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import reading
+import yaml
+
+from raysweep.azureml import Job, JobFileError, read_job
+from raysweep.core.policies import TruncationSelection
+from raysweep.core.samplers import Random, Sobol
+from raysweep.core.space import Choice, LogUniform, QLogUniform
+from raysweep.core.spec import NAME
+
+BASE: dict[str, Any] = yaml.safe_load((reading.JOBS / "valid" / "least.yml").read_text())
+
+
+def job(**parts: object) -> Job:
+    """The least job with these parts."""
+    return read_job({**BASE, **parts})
+
+
+def test_bounds_of_loguniform_are_exponents() -> None:
+    """Azure ML's bounds are powers of e; ours are the values themselves."""
+    space = {
+        "lr": {"type": "loguniform", "min_value": -3, "max_value": "0.5"},
+        "n": {"type": "qloguniform", "min_value": 0, "max_value": math.log(1000), "q": 10},
+    }
+    found = job(search_space=space).spec.space.parameters
+    assert LogUniform(low=math.exp(-3), high=math.exp(0.5)) == found["lr"]
+    assert QLogUniform(low=1, high=1000, q=10) == found["n"]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("sampler_sobol", Sobol(seed=7)), ("sampler_seeded", Random(seed=11))],
+)
+def test_the_seed_of_the_sampler_is_the_sweeps(name: str, expected: object) -> None:
+    """Everything random derives from the seed that the job gives."""
+    spec = read_job(reading.JOBS / "valid" / f"{name}.yml").spec
+    assert expected == spec.sampler
+    assert spec.sampler.seed == spec.seed
+
+
+def test_without_a_seed_one_is_drawn() -> None:
+    """Two readings are two sweeps."""
+    assert job().spec.seed != job().spec.seed
+
+
+def test_timeouts_are_as_they_are_written() -> None:
+    """Azure ML raises them to a minute; here five seconds are five seconds."""
+    limits = read_job(reading.JOBS / "valid" / "short_timeouts.yml").spec.limits
+    assert (30, 5) == (limits.timeout, limits.trial_timeout)
+
+
+def test_a_name_is_generated_from_the_file_or_the_display_name() -> None:
+    """It says which job and when, and no other sweep has it."""
+    first, second = (read_job(reading.JOBS / "valid" / "least.yml").spec.name for _ in range(2))
+    assert first != second
+    assert first.startswith("least-")
+    assert job(display_name="My läst sweep!").spec.name.startswith("My-l-st-sweep-")
+    assert job(display_name="x" * 300).spec.name.startswith("x" * 100 + "-")
+    assert NAME.fullmatch(job(display_name="...").spec.name)
+
+
+def test_the_experiment_is_the_jobs_or_the_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Azure ML takes the name of the folder that the job is submitted from."""
+    folder = tmp_path / "my project.v2"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    assert "myproject" == job().command.experiment
+    assert "digits" == job(experiment_name="digits").command.experiment
+
+
+def test_the_block_of_our_own() -> None:
+    """What Azure ML has no key for reaches the spec."""
+    found = read_job(reading.JOBS / "extended" / "raysweep.yml")
+    resources = found.spec.resources
+    assert (2, 0.5, {"licence": 1}) == (resources.cpus, resources.gpus, resources.custom)
+    assert (3, True, 5, 120) == (
+        found.spec.max_attempts,
+        found.spec.sync_decisions,
+        found.spec.grace,
+        found.spec.lease,
+    )
+    assert ("/shared/sweeps", ("scikit-learn",)) == (
+        found.storage,
+        found.command.environment.pip,
+    )
+
+
+@pytest.mark.parametrize(
+    ("block", "expected"),
+    [
+        ({"resources": {"gpus": 1.5}}, "raysweep.resources: resources.gpus above 1 must be whole"),
+        ({"max_attempts": 0}, "raysweep: max_attempts must be at least 1, but got 0"),
+        ({"grase": 1}, "raysweep.grase: is not a known key; did you mean 'grace'?"),
+        ({"environment": "mine"}, "raysweep.environment: must be cluster, {python: PATH}, "),
+    ],
+)
+def test_the_block_of_our_own_is_checked(block: dict[str, Any], expected: str) -> None:
+    """What core refuses of it is told where it stands."""
+    with pytest.raises(JobFileError) as caught:
+        job(raysweep=block)
+    assert str(caught.value).startswith(expected)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        {"type": "uniform", "min_value": 0, "max_value": 10**400},
+        {"type": "uniform", "min_value": -1.7e308, "max_value": 1.7e308},
+        {"type": "choice", "values": [{"a": -(2**70)}]},
+        {"type": "randint", "upper": 10**400},
+        {"type": "quniform", "min_value": 2**70, "max_value": 2**70, "q": 1},
+        {"type": "normal", "mu": 10**400, "sigma": 1},
+    ],
+)
+def test_numbers_beyond_all_measure_are_refused(expression: dict[str, Any]) -> None:
+    """Azure ML's loader takes them; nothing can run with them."""
+    with pytest.raises(JobFileError):
+        job(search_space={"lr": expression})
+
+
+def test_finished_trials_may_be_left_out_of_a_truncation() -> None:
+    """The key is the REST interface's; its loader does not know it."""
+    policy = read_job(reading.JOBS / "extended" / "exclude_finished_jobs.yml").spec.policy
+    assert TruncationSelection(truncation_percentage=20, exclude_finished_jobs=True) == policy
+
+
+def test_a_choice_may_hold_booleans_and_null() -> None:
+    """They stay what they are, inside of mappings, too."""
+    lr = read_job(reading.JOBS / "extended" / "scalars.yml").spec.space.parameters["lr"]
+    assert Choice(values=(True, False, None, {"a": True, "b": None})) == lr
+
+
+def test_a_grid_names_every_parameter_that_it_cannot_count() -> None:
+    """However deep it stands."""
+    inner = {
+        "type": "choice",
+        "values": [{"a": {"type": "uniform", "min_value": 0, "max_value": 1}}],
+    }
+    with pytest.raises(JobFileError) as caught:
+        job(
+            sampling_algorithm="grid",
+            search_space={"lr": {"type": "normal", "mu": 0, "sigma": 1}, "m": inner},
+        )
+    assert [
+        "search_space.lr: grid sampling needs values to count, but lr is normal",
+        "search_space.m: grid sampling needs values to count, but m[0].a is uniform",
+    ] == [str(each).partition(";")[0] for each in caught.value.problems]
+
+
+def test_references_are_found_whatever_their_blanks() -> None:
+    """A reference to what another root has says so."""
+    trial = {"command": "a ${{ inputs.lr }} ${{outputs.x}}", "environment": "azureml:x:1"}
+    with pytest.raises(JobFileError) as caught:
+        job(trial=trial)
+    first, second = (each.message for each in caught.value.problems)
+    assert "refers to ${{inputs.lr}}, which is not defined" in first
+    assert first.endswith("did you mean 'search_space.lr'?")
+    assert "${{outputs.x}}, which is not defined" in second
+
+
+def test_optional_fragments_stand_or_go() -> None:
+    """`$[[...]]` goes when something that it refers to is not there."""
+    command = "a ${{search_space.lr}} $[[--n ${{inputs.n}}]] $[[--m ${{inputs.m}}]]"
+    found = job(trial={"command": command, "environment": "azureml:x:1"}, inputs={"n": 1})
+    assert "a ${{search_space.lr}} --n ${{inputs.n}} " == found.command.text
+
+
+def test_an_url_is_taken_if_a_package_can_open_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which protocols are at hand is fsspec's to say."""
+    import fsspec
+
+    monkeypatch.setattr(fsspec, "get_filesystem_class", lambda protocol: protocol)
+    found = job(inputs={"d": {"type": "uri_folder", "path": "abfss://c@a.example/x"}})
+    assert found.command.inputs["d"].remote

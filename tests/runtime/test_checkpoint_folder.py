@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from raysweep.runtime.checkpoint_folder import CheckpointFolder
+from raysweep.storage import checkpoints
+
+
+def test_files_come_back_as_they_were(tmp_path: Path) -> None:
+    """Through a checkpoint's file and out again, in folders and empty ones included."""
+    one, other = CheckpointFolder(tmp_path / "one"), CheckpointFolder(tmp_path / "other")
+    one.restore(None)
+    (one.path / "deep").mkdir()
+    (one.path / "deep" / "weights.bin").write_bytes(bytes(range(256)))
+    (one.path / "empty").touch()
+    checkpoints.save(tmp_path / "c.arrow", one.changed())
+    other.restore(checkpoints.load(tmp_path / "c.arrow", mmap=False))
+    assert bytes(range(256)) == (other.path / "deep" / "weights.bin").read_bytes()
+    assert b"" == (other.path / "empty").read_bytes()
+
+
+def test_only_what_has_changed_is_taken(tmp_path: Path) -> None:
+    """A report without new files has no checkpoint; what was restored is not taken at once."""
+    folder = CheckpointFolder(tmp_path / "c")
+    folder.restore({"files": {"a": b"1"}})
+    assert folder.changed() is None
+    (folder.path / "a").write_bytes(b"22")
+    assert {"files": {"a": b"22"}} == folder.changed()
+    assert folder.changed() is None
+    (folder.path / "a").unlink()
+    assert folder.changed() is None, "a folder without files is no checkpoint"
+
+
+def test_a_checkpoint_does_not_leave_its_folder(tmp_path: Path) -> None:
+    """A hostile name is refused before anything is written there."""
+    folder = CheckpointFolder(tmp_path / "c")
+    with pytest.raises(ValueError, match="must stay in its folder"):
+        folder.restore({"files": {"../out": b"x"}})
+    assert not (tmp_path / "out").exists()
