@@ -270,9 +270,10 @@ class Book:
         return model
 
     def new_run(self, *, start_time: int, user: str, tags: dict[str, str]) -> Run:
-        """Make a run beside the trial's own."""
+        """Make a run beside the trial's own; what one on the top level leaves is the trial's, too."""
         run_id = secrets.token_hex(16)
-        uri = (self._artifacts / "runs" / run_id).as_uri()
+        nested = PARENT in tags
+        uri = (self._artifacts / "runs" / run_id).as_uri() if nested else self.own.artifact_uri
         tags.setdefault(RUN_NAME, f"{self.own.name}_{len(self.runs)}")
         run = Run(run_id=run_id, artifact_uri=uri, start_time=start_time, user=user, tags=tags)
         self.runs[run_id] = run

@@ -107,6 +107,6 @@ def test_large_data_are_refused_with_the_remedy() -> None:
 
 def test_the_origin_names_versions_and_commit() -> None:
     """A sweep says what it was made with."""
-    document, _ = code.origin(objectives.climb)
+    document, _ = code.origin(code.home(objectives.climb))
     assert {"python", "ray", "numpy"} <= document["versions"].keys()
     assert "git_commit" in document

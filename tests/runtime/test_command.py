@@ -266,7 +266,7 @@ def test_a_script_continues_from_its_own_files(tmp_path: Path) -> None:
         outputs={"model": {"type": "uri_folder"}},
         limits=ONE,
     )
-    with running(sweep) as client:  # type: ignore[arg-type]  # any sweep will do
+    with running(sweep) as client:
         until(client, lambda status: any(row.intervals >= 3 for row in status.rows))
         kill(slot_pid(client, 0))
         until(client, finished)
@@ -357,7 +357,7 @@ def test_logs_are_followed_while_a_trial_runs(tmp_path: Path) -> None:
         raysweep.report(score=1)
     """
     sweep = job(tmp_path, script, limits=ONE)
-    with running(sweep) as client:  # type: ignore[arg-type]  # any sweep will do
+    with running(sweep) as client:
         began = time.monotonic()
         output = asked("logs", "t", 0, "-f", "--storage", sweep.storage)
         assert [f"step {step}" for step in range(4)] == output.splitlines()
