@@ -49,6 +49,14 @@ def require(demand: Mapping[str, float]) -> None:
     )
 
 
+def unused(demand: Mapping[str, float]) -> str:
+    """A line for who may have forgotten that there are GPUs; "" if they are used, or there are none."""
+    gpus = sum(node["Resources"].get("GPU", 0.0) for node in nodes())
+    if "GPU" in demand or not gpus:
+        return ""
+    return f"the cluster has {gpus:g} GPUs, and a trial asks for none: --gpus 1 gives it one"
+
+
 def node_types() -> list[dict[str, float]]:
     """What the node types that the cluster's autoscaler may start offer."""
     config = ray._private.state.state.get_cluster_config()  # noqa: SLF001  (Ray has no public way to ask)

@@ -47,6 +47,8 @@ def run(
     with _ray(address, detach=detach):
         cluster.require(spec.resources.demand())
         cluster.require_shared(storage_path(storage) / spec.name)
+        if screen != "none" and (line := cluster.unused(spec.resources.demand())):
+            print(line, file=sys.stderr)  # noqa: T201  (beside the screen)
         folder = create()
         client = Client.launch(folder)
         if not detach:
