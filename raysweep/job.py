@@ -56,11 +56,12 @@ class JobSweep(Runnable):
     def create(self) -> SweepFolder:
         """Make the sweep's folder: spec, command, and a snapshot of its code folder."""
         command = self.job.command
-        document, diff = code.origin(Path(command.code) if command.code else None)
+        place = Path(command.code) if command.code else None
+        document, diff = code.origin(place.parent if place and place.is_file() else place)
         folder = new_sweep(self.storage, self.spec.name)
         folder.snapshot.parent.mkdir(parents=True, exist_ok=True)
-        if command.code:
-            snapshot.pack(Path(command.code), folder.snapshot, apart=folder.path.parent)
+        if place is not None:
+            snapshot.pack(place, folder.snapshot, apart=folder.path.parent)
         text = json.dumps(_reachable(command, folder).to_dict(), indent=2, ensure_ascii=False)
         files = {folder.command: text.encode(), folder.diff: diff.encode()}
         folder.create(self.spec, origin={**document, "job": dict(self.job.about)}, files=files)

@@ -103,19 +103,30 @@ class Environments:
             raise refuse("build", place.at("build"), "cannot be built here", key=True)
         name, image = _name_in(plain), plain.get("image", "")
         if not plain.get("conda_file"):
-            return Environment(name=name, image=image)
+            return self._image(name, image, place)
         return self._conda(plain["conda_file"], place.at("conda_file"), name=name, image=image)
 
     def _conda(self, value: Any, place: Place, *, name: str, image: str = "") -> Environment:  # noqa: ANN401  (a reader)
         """What a conda file asks for; requirements alone, where pip can do it alone."""
         document = _conda_document(value, place)
         if document is None:
-            return Environment(name=name, image=image)
+            return self._image(name, image, place)
         requirements = _requirements(document)
         if requirements is None:
             return Environment(name=name, image=image, conda=document)
         self._notice_python(document, place)
         return Environment(name=name, image=image, pip=tuple(requirements))
+
+    def _image(self, name: str, image: str, place: Place) -> Environment:
+        """An image with nothing beside it."""
+        if image:
+            self.notices.append(
+                place.notice(
+                    f"trials run in {image} on nodes that have podman, elsewhere with what the"
+                    f" cluster has installed"
+                )
+            )
+        return Environment(name=name, image=image)
 
     def _notice_python(self, document: Mapping[str, Any], place: Place) -> None:
         """Say it when the file pins another Python than the one that runs here."""

@@ -154,11 +154,6 @@ REFUSALS: Mapping[str, Refusal] = {
         why="trials run the files of this machine",
         remedy="check it out and name the folder: --set trial.code=./src",
     ),
-    "code_file": Refusal(
-        what="code that is a single file",
-        why="it is the folder in which the command runs",
-        remedy="name the folder that holds it",
-    ),
     "registered_data": Refusal(
         what="an input that only Azure ML can resolve: azureml:NAME:VERSION",
         why="its workspace knows where the data is, this machine does not",

@@ -47,15 +47,15 @@ def _text(value: Any, place: Place) -> str:  # noqa: ANN401  (a reader)
 
 
 def _code(value: Any, place: Place) -> str:  # noqa: ANN401  (a reader)
-    """The absolute path of a folder."""
+    """The absolute path of a folder, or of the one file that is to be in the working directory."""
     path = text(value, place)
     if _is_remote(path):
         raise refuse("remote_code", place, f"is not on this machine: {path}")
     absolute = os.path.normpath(place.folder / path)
-    if os.path.isfile(absolute):  # noqa: PTH113  (normalised for the message already)
-        raise refuse("code_file", place, f"must be a folder, but is a file: {absolute}")
-    if not os.path.isdir(absolute):  # noqa: PTH112  (the same)
-        raise refused(place, f"must be a folder that exists, but got {path!r} ({absolute})")
+    if not os.path.exists(absolute):  # noqa: PTH110  (normalised for the message already)
+        raise refused(
+            place, f"must be a folder or a file that exists, but got {path!r} ({absolute})"
+        )
     return absolute
 
 

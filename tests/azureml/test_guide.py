@@ -1,0 +1,37 @@
+"""docs/azure.md says what the code does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from raysweep.azureml import EXTENSIONS, REFUSALS
+from raysweep.cli.group import COMMANDS
+from raysweep.core.space import EXPRESSIONS
+
+GUIDE = (Path(__file__).parents[2] / "docs" / "azure.md").read_text()
+
+
+def row(*cells: str) -> str:
+    """A line of a table."""
+    return f"| {' | '.join(cells)} |"
+
+
+def test_the_guide_has_every_refusal() -> None:
+    """What, why and the remedy, as an error gives it."""
+    expected = [
+        row(each.what, each.why, each.remedy.replace("{path}", "inputs.NAME"))
+        for each in REFUSALS.values()
+    ]
+    assert expected == [line for line in expected if line in GUIDE.splitlines()]
+
+
+def test_the_guide_has_every_extension() -> None:
+    """What and why."""
+    expected = [row(each.what, each.why) for each in EXTENSIONS.values()]
+    assert expected == [line for line in expected if line in GUIDE.splitlines()]
+
+
+def test_the_guide_names_every_expression_and_command() -> None:
+    """Nothing that there is is left out."""
+    assert not [kind for kind in EXPRESSIONS if f"`{kind}" not in GUIDE]
+    assert not [name for name in COMMANDS if name not in GUIDE]
