@@ -29,7 +29,8 @@ def validate(
     if as_json:
         documents.echo(sweep.spec.to_dict())
     else:
-        pages.show(*pages.of_spec(sweep.spec))
+        command = sweep.job.command if isinstance(sweep, JobSweep) else None
+        pages.show(*pages.of_spec(sweep.spec, command))
 
 
 @click.command()

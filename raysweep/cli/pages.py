@@ -20,6 +20,7 @@ from raysweep.cli.doctor import Check, Mark
 from raysweep.cli.options import command_line
 from raysweep.cli.story import AttemptTold, Judged, Story
 from raysweep.core.choices import Choice
+from raysweep.core.command import Command, Environment
 from raysweep.core.expressions import Expression
 from raysweep.core.policies import NoPolicy, Policy
 from raysweep.core.spec import SweepSpec
@@ -225,8 +226,8 @@ def _section(title: str, body: str) -> list[RenderableType]:
 # --- a spec ---------------------------------------------------------------------------------------
 
 
-def of_spec(spec: SweepSpec) -> list[RenderableType]:
-    """What a sweep asks for."""
+def of_spec(spec: SweepSpec, command: Command | None = None) -> list[RenderableType]:
+    """What a sweep asks for, and what its trials run if they are commands."""
     size = spec.space.size
     total = "until the timeout" if spec.total_trials is None else f"{spec.total_trials:,}"
     at_once = spec.limits.max_concurrent_trials
@@ -243,9 +244,41 @@ def of_spec(spec: SweepSpec) -> list[RenderableType]:
         "trial timeout": _limit(spec.limits.trial_timeout),
         "each trial": ", ".join(f"{amount:g} {name}" for name, amount in spec.resources.demand().items()),
         "attempts": str(spec.max_attempts),
+        **({} if command is None else _about_command(command)),
     }  # fmt: skip
     longest = max(map(len, about))
     return [Text.assemble((f"{name:{longest}}  ", "dim"), text) for name, text in about.items()]
+
+
+def _about_command(command: Command) -> dict[str, str]:
+    inputs = {**command.literals, **{name: each.path for name, each in command.inputs.items()}}
+    about = {
+        "command": command.text.strip().replace("\n", "\n  "),
+        "code": command.code or "an empty folder",
+        "environment": _about_environment(command.environment),
+    }
+    if inputs:
+        about["inputs"] = ", ".join(f"{name} = {value}" for name, value in inputs.items())
+    if command.outputs:
+        about["outputs"] = ", ".join(command.outputs)
+    return about
+
+
+def _about_environment(environment: Environment) -> str:
+    """What a command finds installed.
+
+    >>> from raysweep.core.command import Environment
+    >>> _about_environment(Environment(name="azureml:a:1", pip=("mlflow", "numpy")))
+    'azureml:a:1: pip install mlflow numpy'
+    """
+    what = {
+        environment.python: environment.python,
+        " ".join(environment.pip): f"pip install {' '.join(environment.pip)}",
+        environment.image: environment.image,
+        "conda" * (environment.conda is not None): "by conda",
+    }
+    chosen = next((told for given, told in what.items() if given), "what the cluster has")
+    return f"{environment.name}: {chosen}" if environment.name else chosen
 
 
 def _limit(seconds: float | None) -> str:
