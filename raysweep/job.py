@@ -13,7 +13,7 @@ from typing import Any
 from raysweep.azureml import Job, read_job
 from raysweep.core.command import Command
 from raysweep.runtime import code
-from raysweep.runtime.shell import Rendered
+from raysweep.runtime.shell import shown
 from raysweep.storage import snapshot
 from raysweep.storage.folder import DEFAULT_STORAGE, SweepFolder, new_sweep
 from raysweep.sweep import Runnable
@@ -73,14 +73,7 @@ class JobSweep(Runnable):
         Raises:
             CommandError: a value cannot stand where the command asks for it.
         """
-        from raysweep.runtime.command import values_of  # noqa: PLC0415  (for previews only)
-
-        command = self.job.command
-        paths = {f"inputs.{name}": each.path for name, each in command.inputs.items()}
-        paths |= {f"outputs.{name}": f"./outputs/{name}" for name in command.outputs}
-        return [
-            Rendered.of(command.text, values_of(command, params, paths)).shown for params in trials
-        ]
+        return [shown(self.job.command, params) for params in trials]
 
 
 def _reachable(command: Command, folder: SweepFolder) -> Command:

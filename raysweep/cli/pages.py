@@ -158,6 +158,7 @@ def of_story(result: Result, trial: TrialResult, story: Story) -> list[Renderabl
     title = Text.assemble(f"trial {trial.number} of {result.name}: ", state_text(trial.state))
     parts: list[RenderableType] = [title, Text(f"  {story.ended}")]
     parts += _section("parameters", _values(trial.params))
+    parts += _section("command", story.command)
     if story.attempts:
         policy = result.state.spec.policy
         parts += [Text(), Text("attempts", "bold"), *map(_attempt, story.attempts)]

@@ -26,6 +26,8 @@ from raysweep.core.history import Goal, History
 from raysweep.core.policies import Bandit, MedianStopping, NoPolicy, Policy, TruncationSelection
 from raysweep.core.state import SweepState
 from raysweep.core.trials import TERMINAL
+from raysweep.errors import CommandError
+from raysweep.runtime.shell import shown
 from raysweep.runtime.table import number
 from raysweep.storage import journal
 from raysweep.storage.folder import SweepFolder
@@ -64,6 +66,7 @@ class Story:
     attempts: list[AttemptTold]
     judged: list[Judged]
     ended: str  # why it ended; what it waits for or does if it has not
+    command: str  # what it ran, for people to read; "" for a function
 
 
 def story_of(folder: SweepFolder, trial: int) -> Story:
@@ -75,7 +78,12 @@ def story_of(folder: SweepFolder, trial: int) -> Story:
     teller = _Teller(folder, trial)
     for record in journal.read(folder.journal):
         teller.hear(record.event, record.commands)
-    return Story(attempts=teller.attempts, judged=teller.judged, ended=teller.ended())
+    return Story(
+        attempts=teller.attempts,
+        judged=teller.judged,
+        ended=teller.ended(),
+        command=teller.command(),
+    )
 
 
 class _Witness(History):
@@ -109,6 +117,7 @@ class _Teller:
 
     def __init__(self, folder: SweepFolder, trial: int) -> None:
         spec = folder.read_spec()
+        self._folder = folder
         self._trial = trial
         self._state = SweepState(spec)
         self._witness = _Witness(spec.objective.goal, spec.policy, trial)
@@ -192,6 +201,15 @@ class _Teller:
     def _hear_end(self, ends: Iterable[End]) -> None:
         for end in ends:
             self._close(self._state.time, _in_words(end))
+
+    def command(self) -> str:
+        """What the trial ran, if it is a command; what kept it from being one if it could not be."""
+        if not self._folder.command.exists():
+            return ""
+        try:
+            return shown(self._folder.read_command(), self._state.trials[self._trial].params)
+        except CommandError as error:
+            return str(error)
 
     def ended(self) -> str:
         """Why the trial ended, or where it stands."""

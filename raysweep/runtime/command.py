@@ -22,15 +22,13 @@ import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from raysweep.core.command import Command
-from raysweep.core.events import Params
 from raysweep.errors import ClusterError, CommandError, MetricError, Stopped, UserError
 from raysweep.runtime import containers, environment, inputs
 from raysweep.runtime.checkpoint_folder import CheckpointFolder
 from raysweep.runtime.children import Children, Start, how_it_ended, last_words
 from raysweep.runtime.environment import Prepared
 from raysweep.runtime.process_tree import adopt_orphans
-from raysweep.runtime.shell import PREFIXES, Rendered, text_of
+from raysweep.runtime.shell import PREFIXES, Rendered, text_of, values_of
 from raysweep.runtime.tracking import TrackedRun, Tracking, unproxied
 from raysweep.runtime.trial import Trial
 from raysweep.storage import snapshot
@@ -194,13 +192,6 @@ def _places(sweep: str) -> tuple[Path, Path]:
             FileNotFoundError
         ):  # the last slot that closed has just removed it
             return cache, Path(tempfile.mkdtemp(prefix="trials-", dir=cache))
-
-
-def values_of(command: Command, params: Params, paths: Mapping[str, str]) -> dict[str, object]:
-    """What each reference of a command stands for: `search_space.lr`, `inputs.x`, `outputs.m`."""
-    drawn = {f"search_space.{name}": value for name, value in params.items()}
-    given = {f"inputs.{name}": value for name, value in command.literals.items()}
-    return {**drawn, **given, **paths}
 
 
 class _Supervisor:

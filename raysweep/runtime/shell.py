@@ -26,7 +26,8 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Self
 
-from raysweep.core.command import Reference, references_in
+from raysweep.core.command import Command, Reference, references_in
+from raysweep.core.events import Params
 from raysweep.errors import CommandError
 
 PREFIXES = {
@@ -95,6 +96,24 @@ class Rendered:
             shown += [before, FOR_PEOPLE[place](value)]
             done = reference.end
         return cls("".join([*script, text[done:]]), variables, "".join([*shown, text[done:]]))
+
+
+def values_of(command: Command, params: Params, paths: Mapping[str, str]) -> dict[str, object]:
+    """What each reference of a command stands for: `search_space.lr`, `inputs.x`, `outputs.m`."""
+    drawn = {f"search_space.{name}": value for name, value in params.items()}
+    given = {f"inputs.{name}": value for name, value in command.literals.items()}
+    return {**drawn, **given, **paths}
+
+
+def shown(command: Command, params: Params) -> str:
+    """A trial's command for people to read: inputs as they were given, outputs as `./outputs`.
+
+    Raises:
+        CommandError: a value cannot stand where the command asks for it.
+    """
+    paths = {f"inputs.{name}": each.path for name, each in command.inputs.items()}
+    paths |= {f"outputs.{name}": f"./outputs/{name}" for name in command.outputs}
+    return Rendered.of(command.text, values_of(command, params, paths)).shown
 
 
 def text_of(value: object) -> str:
