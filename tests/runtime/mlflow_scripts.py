@@ -113,7 +113,7 @@ def refused(call):
         call()
     except mlflow.MlflowException as error:
         return [error.error_code, str(error)]
-told["registry"] = refused(lambda: client.create_registered_model("m"))
+told["registry"] = refused(lambda: client.rename_registered_model("m", "n"))
 told["unknown"] = refused(lambda: client.delete_experiment("1"))
 told["bad filter"] = refused(lambda: mlflow.search_runs(["1"], "this is none", output_format="list"))
 
@@ -157,10 +157,10 @@ with mlflow.start_run():
         for uri in (named.model_uri, f"runs:/{run_id}/named", f"runs:/{run_id}/pathed")
     ]
     mlflow.log_metric("with models", 1.0)
-    try:
-        mlflow.register_model(f"runs:/{run_id}/named", "registered")
-    except mlflow.MlflowException as error:
-        told["registry"] = str(error)
+    mlflow.register_model(f"runs:/{run_id}/named", "registered")
+    mlflow.sklearn.log_model(model, name="again", registered_model_name="registered", **plain)
+    loaded = mlflow.pyfunc.load_model("models:/registered/2")
+    told["registry"] = loaded.predict(x).tolist() == expected
 
 mlflow.sklearn.autolog(log_models=False)
 with mlflow.start_run() as run:

@@ -290,7 +290,7 @@ def test_what_a_trial_has_not_is_a_clear_error(besides: Heard) -> None:
     assert "a trial has no model registry" in message
     assert "INVALID_PARAMETER_VALUE" == besides.told["unknown"][0]
     assert "raysweep cannot read 'this is none'" in besides.told["bad filter"][1]
-    assert "POST /api/2.0/mlflow/registered-models/create" in besides.record["refused"]
+    assert "POST /api/2.0/mlflow/registered-models/rename" in besides.record["refused"]
 
 
 def test_a_traced_function_still_runs(besides: Heard) -> None:
@@ -316,7 +316,9 @@ def fitted(full: Client, tmp_path_factory: pytest.TempPathFactory) -> Heard:
 def test_models_that_were_logged_can_be_loaded(fitted: Heard) -> None:
     """By their own address and by the run's, in the new way and the old."""
     assert [True, True, True] == fitted.told["loaded"]
-    assert {"named", "pathed"} == {model["info"]["name"] for model in fitted.record["models"]}
+    assert {"named", "pathed", "again"} == {
+        model["info"]["name"] for model in fitted.record["models"]
+    }
     assert {"LOGGED_MODEL_READY"} == {model["info"]["status"] for model in fitted.record["models"]}
 
 
@@ -325,9 +327,11 @@ def test_a_metric_beside_models_is_reported_once(fitted: Heard) -> None:
     assert 1 == fitted.reports.count({"with models": 1.0})
 
 
-def test_a_model_cannot_be_registered(fitted: Heard) -> None:
-    """The error says what to do instead."""
-    assert "register the best trial's model when the sweep is done" in fitted.told["registry"]
+def test_what_is_registered_is_written_down(fitted: Heard) -> None:
+    """Twice under one name: two versions, which the script can load, and a record of both."""
+    assert fitted.told["registry"]
+    versions = fitted.record["registered"]["registered"]
+    assert ["1", "2"] == [version["version"] for version in versions]
 
 
 def test_datasets_are_written_down(fitted: Heard) -> None:

@@ -14,7 +14,7 @@ from tracked import API, RUN, Json, Trial, tracked
 from raysweep.errors import MetricError, SpecError, Stopped
 from raysweep.runtime import tracking
 from raysweep.runtime.tracking import TrackedRun, grouped, unproxied
-from raysweep.runtime.tracking_runs import Metric
+from raysweep.runtime.tracking.runs import Metric
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from tracked import Trial, tracked
 
-from raysweep.runtime.tracking_runs import RefusedError
-from raysweep.runtime.tracking_search import ordered, where
+from raysweep.runtime.tracking.runs import RefusedError
+from raysweep.runtime.tracking.search import ordered, where
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from tracked import API, RUN, Json, Trial, tracked
 
-from raysweep.runtime import tracking_server
+from raysweep.runtime.tracking import server
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_what_is_not_here_is_named_and_noted(trial: Trial, path: str) -> None:
     assert [f"GET {path}"] == trial.record()["refused"]
 
 
-@pytest.mark.parametrize("path", ["registered-models/create", "model-versions/search", "traces"])
+@pytest.mark.parametrize("path", ["registered-models/rename", "model-versions/search", "traces"])
 def test_what_a_trial_cannot_have_says_what_to_do(trial: Trial, path: str) -> None:
     """A registry and traces are refused with a reason."""
     assert (400, "FEATURE_DISABLED") == trial.refused(path, name="x")[:2]
@@ -140,7 +140,7 @@ def test_http_that_is_none_is_answered(
     trial: Trial, monkeypatch: pytest.MonkeyPatch, sent: bytes, status: int
 ) -> None:
     """With an error in MLflow's form, and the endpoint goes on."""
-    monkeypatch.setattr(tracking_server, "BODY", 1000)
+    monkeypatch.setattr(server, "BODY", 1000)
     answer = trial.raw(sent)
     answer_head, _, body = answer.rpartition(b"\r\n\r\n")
     if answer_head:  # what is no request at all is answered without a head, as HTTP/0.9
@@ -206,7 +206,7 @@ def test_the_end_does_not_wait_for_a_client_that_does_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A script that was frozen, with answers under way that fill every buffer."""
-    monkeypatch.setattr(tracking_server, "FAREWELL", 0.01)
+    monkeypatch.setattr(server, "FAREWELL", 0.01)
     with tracked(tmp_path) as trial:
         trial.post("runs/set-tag", run_id=RUN, key="large", value="x" * 4_000_000)
         asking = head(f"GET {API}/runs/get?run_id={RUN} HTTP/1.1", f"Authorization: {trial.bearer}")

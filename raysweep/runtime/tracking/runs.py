@@ -248,6 +248,7 @@ class Book:
         self.models: dict[str, Model] = {}
         self.experiment = experiment
         self.experiment_tags: dict[str, str] = {}
+        self.registered: dict[str, list[Json]] = {}  # versions of models by the model's name
         self.refused: dict[str, None] = {}  # what was asked for and is not here, once each
         self._artifacts = artifacts
 
@@ -317,6 +318,7 @@ class Book:
             "run": self.own.recorded(),
             "others": [run.recorded() for run in others],
             "models": [model.shown() for model in self.models.values() if not model.deleted],
+            "registered": self.registered,
             "refused": [*self.refused],
         }
 

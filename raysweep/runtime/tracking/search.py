@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from raysweep.runtime.tracking_runs import RefusedError
+from raysweep.runtime.tracking.runs import RefusedError
 
 Value = str | float | None
 Subject = Callable[[str, str], Value]

@@ -12,8 +12,9 @@ import re
 from collections.abc import Callable, Iterable
 from urllib.parse import unquote
 
-from raysweep.runtime.tracking_fields import Fields, now
-from raysweep.runtime.tracking_runs import (
+from raysweep.runtime.tracking import registry
+from raysweep.runtime.tracking.fields import Fields, now
+from raysweep.runtime.tracking.runs import (
     EXPERIMENT,
     RUN_NAME,
     Book,
@@ -24,7 +25,7 @@ from raysweep.runtime.tracking_runs import (
     Run,
     pairs,
 )
-from raysweep.runtime.tracking_search import Subject, Value, ordered, where
+from raysweep.runtime.tracking.search import Subject, Value, ordered, where
 
 PREFIX = re.compile(r"/(?:ajax-)?api/\d\.\d/(?:preview/)?mlflow/(.+?)/?")
 PAGE = 1000  # runs or models of one answer, unless the client says otherwise
@@ -38,8 +39,8 @@ Act = Callable[[Book, Fields], Json]
 
 # What a trial has no place for, and what to do instead.
 NOT_HERE = {
-    "registered-models": "a trial has no model registry; register the best trial's model when the"
-    " sweep is done, or set MLFLOW_REGISTRY_URI to a registry of yours",
+    "registered-models": "a trial has no model registry, only a note of what a script registers;"
+    " register the best trial's model when the sweep is done, or set MLFLOW_REGISTRY_URI",
     "traces": "a trial keeps no traces; mlflow.tracing.disable() has the client send none",
 }
 NOT_HERE["model-versions"] = NOT_HERE["registered-models"]
@@ -373,6 +374,11 @@ ENDPOINTS: dict[tuple[str, str], Act] = {
     ("PATCH", "logged-models/{model_id}/tags"): _tag_model,
     ("DELETE", "logged-models/{model_id}/tags/{key}"): _untag_model,
     ("GET", "metrics/get-history"): _get_history,
+    ("POST", "model-versions/create"): registry.create_version,
+    ("GET", "model-versions/get"): registry.get_version,
+    ("GET", "model-versions/get-download-uri"): registry.get_source,
+    ("POST", "registered-models/create"): registry.create_model,
+    ("GET", "registered-models/get"): registry.get_model,
     ("POST", "runs/create"): _create_run,
     ("POST", "runs/delete"): _delete_run,
     ("POST", "runs/delete-tag"): _delete_tag,

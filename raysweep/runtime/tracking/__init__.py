@@ -28,9 +28,9 @@ from typing import Self
 
 from raysweep.errors import MetricError, SpecError, Stopped
 from raysweep.runtime import reporting
-from raysweep.runtime.tracking_fields import Fields, now
-from raysweep.runtime.tracking_rest import ENDPOINTS, METRICS, endpoint, run_of
-from raysweep.runtime.tracking_runs import (
+from raysweep.runtime.tracking.fields import Fields, now
+from raysweep.runtime.tracking.rest import ENDPOINTS, METRICS, endpoint, run_of
+from raysweep.runtime.tracking.runs import (
     EXPERIMENT,
     RUN_NAME,
     Book,
@@ -39,7 +39,7 @@ from raysweep.runtime.tracking_runs import (
     RefusedError,
     Run,
 )
-from raysweep.runtime.tracking_server import Answer, Request, Server
+from raysweep.runtime.tracking.server import Answer, Request, Server
 from raysweep.storage import atomic
 
 Report = Callable[[Mapping[str, float]], None]

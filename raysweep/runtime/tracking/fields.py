@@ -14,8 +14,8 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from raysweep.core import checks
-from raysweep.runtime.tracking_runs import Metric, RefusedError
-from raysweep.runtime.tracking_server import Request
+from raysweep.runtime.tracking.runs import Metric, RefusedError
+from raysweep.runtime.tracking.server import Request
 
 BEYOND = 2**63  # every whole number of the protocol is below
 
