@@ -290,7 +290,7 @@ def test_what_a_trial_has_not_is_a_clear_error(besides: Heard) -> None:
     assert "a trial has no model registry" in message
     assert "INVALID_PARAMETER_VALUE" == besides.told["unknown"][0]
     assert "raysweep cannot read 'this is none'" in besides.told["bad filter"][1]
-    assert "POST /api/2.0/mlflow/registered-models/rename" in besides.record["refused"]
+    assert "GET /api/2.0/mlflow/registered-models/search" in besides.record["refused"]
 
 
 def test_a_traced_function_still_runs(besides: Heard) -> None:
