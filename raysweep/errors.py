@@ -10,6 +10,7 @@
     |   +-- StorageUnusableError     the storage cannot be written, or not from every node
     |   +-- NotInTrialError          a report from a script that no sweep's command runs
     |   +-- ResourcesError           no node can ever offer what a trial asks for
+    |   +-- EnvironmentBuildError    an environment of a command that cannot be built
     |   `-- UnstorableError          a value of a checkpoint or of shared data that has no stored form
     +-- TrialError                 a trial's failure
     |   +-- CommandError             a command that cannot be run with its values, or that failed
@@ -101,6 +102,18 @@ class ResourcesError(UserError):
     """Resources that no node of the cluster, and no node type of its autoscaler, can ever offer."""
 
 
+class EnvironmentBuildError(UserError):
+    """An environment that a command asks for and that cannot be built.
+
+    Attributes:
+        output: what the tool that builds it said last.
+    """
+
+    def __init__(self, message: str, output: str = "") -> None:
+        super().__init__(message)
+        self.output = output
+
+
 class UnstorableError(UserError):
     """A value that no checkpoint or shared file can hold; the message names its path and type."""
 
@@ -114,11 +127,13 @@ class CommandError(TrialError):
 
     Attributes:
         output: the last lines that it printed, or "".
+        kind: what failures of one kind have in common; the message unless given.
     """
 
-    def __init__(self, message: str, output: str = "") -> None:
+    def __init__(self, message: str, output: str = "", *, kind: str = "") -> None:
         super().__init__(message)
         self.output = output
+        self.kind = kind or message
 
 
 class NoTrialCompletedError(TrialError):

@@ -62,7 +62,7 @@ def _all_there(fragment: str, names: Names) -> bool:
 
 
 def _is_there(reference: Reference, names: Names) -> bool:
-    return reference.name.split(".")[0] in names.get(reference.root, ())
+    return reference.name in names.get(reference.root, ())
 
 
 def _missing(reference: Reference, names: Names, place: Place) -> JobFileError:

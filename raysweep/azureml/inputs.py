@@ -16,11 +16,12 @@ from raysweep.azureml.documents import Place
 from raysweep.azureml.refusals import refuse
 from raysweep.azureml.spaces import check_name
 from raysweep.core import checks
-from raysweep.core.command import Input, Literal, Output
+from raysweep.core.command import DIRECT, FOLDERS, Input, Literal, Output
 from raysweep.errors import SpecError
 
 _PROTOCOL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 _FETCHED = ("http", "https")  # by every node, without any package
+_BLOBS = ("wasb", "wasbs")  # Azure's old scheme
 
 
 def input_(notices: list[str], value: Any, place: Place) -> Literal | Input:  # noqa: ANN401  (a reader)
@@ -28,11 +29,9 @@ def input_(notices: list[str], value: Any, place: Place) -> Literal | Input:  # 
     check_name(place)
     plain = schema.input_(value, place)
     if isinstance(plain, dict):
-        return Input(
-            type=plain.get("type", "uri_folder"),
-            path=_located(plain.get("path"), place.at("path")),
-            mode=plain.get("mode", "ro_mount"),
-        )
+        kind, mode = plain.get("type", "uri_folder"), plain.get("mode", "ro_mount")
+        path = _located(plain.get("path"), kind, mode, place.at("path"))
+        return Input(type=kind, path=path, mode=mode)
     return literal(notices, plain, value["value"] if isinstance(value, dict) else plain, place)
 
 
@@ -59,22 +58,27 @@ def output(value: Any, place: Place) -> Output:  # noqa: ANN401  (a reader)
     return Output(type=schema.output(value, place).get("type", "uri_folder"))
 
 
-def _located(path: str | None, place: Place) -> str:
+def _located(path: str | None, kind: str, mode: str, place: Place) -> str:
     """An absolute path that exists, or a URL that can be fetched."""
     if not path:
         raise refuse("no_path", place, "must say where the data is, but has no path")
     if found := _PROTOCOL.match(path):
         protocol = found[1].lower()
         if protocol != "file":
-            return _reachable(path, protocol, place)
+            return path if mode == DIRECT else _reachable(path, protocol, kind, place)
         path = re.sub(r"^file://(localhost)?(?=/)", "", path)
     elif path.startswith("azureml:"):
         raise refuse("registered_data", place, f"is known to Azure ML only: {path}")
     return _existing(path.removeprefix("file:"), place)
 
 
-def _reachable(url: str, protocol: str, place: Place) -> str:
+def _reachable(url: str, protocol: str, kind: str, place: Place) -> str:
     """A URL, if something can open it."""
+    folder = kind in FOLDERS
+    if protocol in _BLOBS:  # of which a file has a web address, and a folder another protocol
+        protocol = "abfs" if folder else "https"
+    if protocol in _FETCHED and folder:
+        raise refuse("web_folder", place, f"must be one file, but type is {kind}: {url}")
     if protocol not in _FETCHED and not _has_backend(protocol):
         raise refuse("backend", place, f"cannot be opened: no package for {protocol}:// ({url})")
     return url

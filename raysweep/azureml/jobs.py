@@ -105,9 +105,16 @@ class _Reading:
             spec=spec,
             command=command,
             notices=tuple(dict.fromkeys(self.notices)),
-            storage=found.get("raysweep", {}).get("storage"),
+            storage=self._storage(found.get("raysweep", {}).get("storage")),
             about={key: found[key] for key in ABOUT if key in found},
         )
+
+    def _storage(self, given: str | None) -> str | None:
+        """The storage that the job names: a folder beside the file, or a URI."""
+        if given is None or "://" in given:
+            return given
+        place = self.top.at("raysweep").at("storage")
+        return str(place.folder / Path(given).expanduser())
 
     def _table(self) -> Table:
         """The keys of a job, each with what raysweep makes of it."""
@@ -224,7 +231,7 @@ class _Reading:
             outputs=outputs,
             variables=trial.get("environment_variables", {}),
             environment=self._environment(found),
-            processes=trial.get("distribution", 1),
+            processes=trial.get("distribution"),
             experiment=found.get("experiment_name") or self._folder_name(),
         )
 

@@ -165,6 +165,12 @@ REFUSALS: Mapping[str, Refusal] = {
         why="no node could read it",
         remedy="install fsspec's package for it, or name a copy: --set {path}.path=./data",
     ),
+    "web_folder": Refusal(
+        what="a folder at a web address; uri_folder is what Azure ML takes an input for that has no"
+        " type",
+        why="what lies below a web address cannot be listed",
+        remedy="name one file: --set {path}.type=uri_file",
+    ),
     "missing_path": Refusal(
         what="an input at a path that does not exist on this machine",
         why="trials read the files of this machine",

@@ -69,8 +69,8 @@ def _variables(value: Any, place: Place) -> dict[str, str]:  # noqa: ANN401  (a 
     return {str(name): str(each) for name, each in given.items() if each is not None}
 
 
-def _processes(value: Any, place: Place) -> int:  # noqa: ANN401  (a reader)
-    """How many processes a distribution starts, all on the trial's node."""
+def _processes(value: Any, place: Place) -> int | None:  # noqa: ANN401  (a reader)
+    """How many ranks PyTorch has, all on the trial's node; None where nobody asks for ranks."""
     plain = schema.DISTRIBUTION(value, place)
     kind = plain["type"]
     if kind == "ray":
@@ -81,7 +81,7 @@ def _processes(value: Any, place: Place) -> int:  # noqa: ANN401  (a reader)
         if workers != 1 or servers != 0:
             got = f"{workers} workers and {servers} parameter servers"
             raise refuse("distribution", place, f"must be one TensorFlow worker, but got {got}")
-        return 1
+        return None
     count: int = plain.get("process_count_per_instance", 1)
     if count < 1:
         where = place.at("process_count_per_instance")
@@ -89,4 +89,4 @@ def _processes(value: Any, place: Place) -> int:  # noqa: ANN401  (a reader)
     if kind == "mpi" and count > 1:
         where = place.at("process_count_per_instance")
         raise refuse("distribution", where, f"must be 1 with MPI, but got {count}")
-    return count
+    return count if kind == "pytorch" else None

@@ -252,7 +252,7 @@ def of_spec(spec: SweepSpec, command: Command | None = None) -> list[RenderableT
 
 
 def _about_command(command: Command) -> dict[str, str]:
-    inputs = {**command.literals, **{name: each.path for name, each in command.inputs.items()}}
+    inputs = {**command.literals, **{name: each.shown for name, each in command.inputs.items()}}
     about = {
         "command": command.text.strip().replace("\n", "\n  "),
         "code": command.code or "an empty folder",
@@ -268,18 +268,27 @@ def _about_command(command: Command) -> dict[str, str]:
 def _about_environment(environment: Environment) -> str:
     """What a command finds installed.
 
-    >>> from raysweep.core.command import Environment
     >>> _about_environment(Environment(name="azureml:a:1", pip=("mlflow", "numpy")))
     'azureml:a:1: pip install mlflow numpy'
     """
-    what = {
-        environment.python: environment.python,
-        " ".join(environment.pip): f"pip install {' '.join(environment.pip)}",
-        environment.image: environment.image,
-        "conda" * (environment.conda is not None): "by conda",
-    }
-    chosen = next((told for given, told in what.items() if given), "what the cluster has")
+    chosen = "what the cluster has"
+    if environment.python:
+        chosen = environment.python
+    elif environment.pip:
+        chosen = f"pip install {' '.join(environment.pip)}"
+    elif environment.conda is not None:
+        chosen = f"conda file of {_listed(environment.conda)}"
+    elif environment.image:
+        chosen = environment.image
     return f"{environment.name}: {chosen}" if environment.name else chosen
+
+
+def _listed(document: Mapping[str, Any]) -> str:
+    """The packages of a conda file."""
+    found: list[str] = []
+    for each in document.get("dependencies") or []:
+        found += each.get("pip") or [] if isinstance(each, Mapping) else [str(each)]
+    return ", ".join(found)
 
 
 def _limit(seconds: float | None) -> str:

@@ -21,6 +21,9 @@ from typing import Any, Self
 REFERENCE = re.compile(r"\$\{\{\s*([A-Za-z_]+)\.([^\s{}]+?)\s*\}\}")
 ROOTS = ("search_space", "inputs", "outputs")  # what a reference may begin with
 
+FOLDERS = ("uri_folder", "mltable", "mlflow_model", "triton_model")  # types that no one file can be
+DIRECT = "direct"  # the mode in which a command is handed an address as it is
+
 Literal = bool | int | float | str
 
 
@@ -54,8 +57,18 @@ class Input:
 
     @property
     def remote(self) -> bool:
-        """Whether each node has to fetch it."""
+        """Whether it lies elsewhere than on this machine."""
         return "://" in self.path
+
+    @property
+    def shown(self) -> str:
+        """The path for people: of an address without what may be secret, credentials and query."""
+        if not self.remote:
+            return self.path
+        scheme, _, rest = self.path.partition("://")
+        host, slash, path = re.split(r"[?#]", rest, maxsplit=1)[0].partition("/")
+        secret = scheme.startswith("http") or ":" in host.rpartition("@")[0]
+        return f"{scheme}://{host.rpartition('@')[2] if secret else host}{slash}{path}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +103,7 @@ class Command:
     outputs: Mapping[str, Output] = field(default_factory=dict)
     variables: Mapping[str, str] = field(default_factory=dict)  # environment variables
     environment: Environment = field(default_factory=Environment)
-    processes: int = 1  # of one PyTorch job, all on the trial's node
+    processes: int | None = None  # of one PyTorch job, all on the trial's node; None: it is none
     experiment: str = ""  # the name of the MLflow experiment that the script sees
 
     def to_dict(self) -> dict[str, Any]:

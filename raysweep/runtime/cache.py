@@ -14,12 +14,16 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from raysweep.errors import SpecError, StorageUnusableError
 
 PLACE = "RAYSWEEP_CACHE"  # the variable that says where, in place of the defaults
 PRIVATE = 0o700
+BERTH = "trials-"  # what the names of berths begin with
+HELD, GUARD = ".held", ".guard"  # the lock of a berth; that of all berths of a cache
 
 Make = Callable[[Path, int], None]  # fills a folder; the lock's descriptor, for its children
 
@@ -71,6 +75,79 @@ def private(folder: Path) -> Path:
         )
     folder.chmod(PRIVATE)
     return folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Berth:
+    """A slot's place on a node for what its trials need while they run.
+
+    Who holds one holds the lock of a file in it, which the system takes back from a process that
+    dies: what is left in a berth that nobody holds is nobody's.
+    """
+
+    cache: Path  # of the sweep on this node, shared by its slots
+    place: Path  # this slot's own, in the cache
+    _lock: int  # the descriptor of the file that tells that it is held
+
+    @classmethod
+    def taken(cls, sweep_id: str) -> Self:
+        """A new berth in a sweep's cache.
+
+        Raises:
+            StorageUnusableError: The cache cannot be made, or is somebody else's.
+        """
+        while True:
+            cache = node_cache(sweep_id)
+            with _guarded(cache) as there:
+                if there:
+                    place = Path(tempfile.mkdtemp(prefix=BERTH, dir=cache))
+                    lock = os.open(place / HELD, os.O_RDWR | os.O_CREAT, PRIVATE)
+                    fcntl.flock(lock, fcntl.LOCK_EX)
+                    return cls(cache=cache, place=place, _lock=lock)
+
+    def left(self) -> list[str]:
+        """Leave it; the names of the berths that are removed, this one and those of the dead.
+
+        With the last one goes the sweep's cache on this node.
+        """
+        with _guarded(self.cache) as there:
+            if not there:
+                return []
+            os.close(self._lock)
+            berths = sorted(self.cache.glob(f"{BERTH}*"))
+            free = [berth for berth in berths if not _is_held(berth)]
+            for berth in free:
+                shutil.rmtree(berth, ignore_errors=True)
+            if free == berths:
+                shutil.rmtree(self.cache, ignore_errors=True)
+            return [berth.name for berth in free]
+
+
+@contextlib.contextmanager
+def _guarded(cache: Path) -> Iterator[bool]:
+    """Be the only one who changes what berths there are; whether the cache is still there."""
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(_locked(cache / GUARD, lambda: None))
+            there = (cache / GUARD).exists()
+        except FileNotFoundError:
+            there = False
+        yield there
+
+
+def _is_held(berth: Path) -> bool:
+    """Whether the process that took a berth is alive, or a trial that it started."""
+    try:
+        lock = os.open(berth / HELD, os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock)
+    return False
 
 
 def once(folder: Path, make: Make, *, wait: Callable[[], None] = lambda: None) -> Path:

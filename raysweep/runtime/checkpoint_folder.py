@@ -1,16 +1,31 @@
 """The checkpoint of a trial that is a command: the files that it leaves in a folder.
 
-One rule: what is taken is the folder as it stands while the script waits for its report to be
-answered, so that files and report belong together; what has not changed is not taken again.
+One rule: what is taken is whole. Files that change while they are read are left for the next time,
+and what has not changed since the last time is not taken again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 FILES = "files"  # the tree's only key: relative path -> content
+
+
+class Taken(NamedTuple):
+    """The folder as it stood at one moment."""
+
+    tree: dict[str, dict[str, bytes]]
+    written: float  # when its latest file was, by the system's clock in seconds
+
+
+class _Stand(NamedTuple):
+    """How a file stands; another after it has been written to."""
+
+    size: int  # bytes
+    changed: int  # nanoseconds, by the system's clock
+    inode: int
 
 
 class CheckpointFolder:
@@ -18,7 +33,7 @@ class CheckpointFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._taken: dict[str, tuple[int, int]] = {}  # how each file stood when it was taken last
+        self._taken: dict[str, _Stand] = {}  # how each file stood when it was taken last
 
     def restore(self, tree: Mapping[str, Any] | None) -> None:
         """Lay the files of a checkpoint out again; None is no checkpoint."""
@@ -31,17 +46,26 @@ class CheckpointFolder:
             path.write_bytes(content)
         self._taken = self._standing()
 
-    def changed(self) -> dict[str, dict[str, bytes]] | None:
-        """The files as a state tree if any is new or other than when they were taken last."""
-        standing = self._standing()
-        if standing == self._taken or not standing:
+    def changed(self) -> Taken | None:
+        """The folder, if a file is new or other than when it was taken last, and none is in work."""
+        try:
+            standing = self._standing()
+            if standing == self._taken or not standing:
+                return None
+            files = {name: (self.path / name).read_bytes() for name in standing}
+            if standing != self._standing():
+                return None
+        except FileNotFoundError:  # it was there a moment ago
             return None
-        tree = {FILES: {name: (self.path / name).read_bytes() for name in standing}}
         self._taken = standing
-        return tree
+        return Taken({FILES: files}, max(each.changed for each in standing.values()) / 1e9)
 
-    def _standing(self) -> dict[str, tuple[int, int]]:
-        """Size and time of change of each file."""
-        found = sorted(path for path in self.path.rglob("*") if path.is_file())
-        stats = {str(path.relative_to(self.path)): path.stat() for path in found}
-        return {name: (stat.st_size, stat.st_mtime_ns) for name, stat in stats.items()}
+    def _standing(self) -> dict[str, _Stand]:
+        """Each file as it stands; nothing but regular files, none that a link leads to."""
+        found: dict[str, _Stand] = {}
+        for path in sorted(self.path.rglob("*")):
+            if path.is_file() and not path.is_symlink():
+                stat = path.stat()
+                name = str(path.relative_to(self.path))
+                found[name] = _Stand(stat.st_size, stat.st_mtime_ns, stat.st_ino)
+        return found

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -18,13 +19,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from raysweep.errors import CommandError
-from raysweep.runtime.process_tree import kill_descendants
+from raysweep.runtime.process_tree import children, kill_descendants, killed_by, reap
 
 KEPT = 50  # lines of output that a failure is told with
 LAST = 400  # characters of them that its one line holds
 CHUNK = 64 * 1024  # bytes read of it at once
 DRAINED = 5.0  # seconds that the last output may take to arrive once everything has ended
-OUT_OF_MEMORY = "; if nobody sent it, the machine ran out of memory: see `dmesg`"
+LOOK = 0.02  # seconds between looks at whether what was asked to end has ended
+PLACE = re.compile(r'File "(?:[^"\n]*/)?([^"/\n]+)", line (\d+), in (\S+)')  # as Python tells it
 
 
 class Start(NamedTuple):
@@ -41,13 +43,16 @@ class Children:
         """Start the processes in a folder.
 
         Raises:
-            CommandError: there is no bash on this node.
+            CommandError: one cannot be started; then none runs.
         """
         self._lines: deque[bytes] = deque(maxlen=KEPT)
+        self.processes: list[subprocess.Popen[bytes]] = []
         reading, writing = os.pipe()
+        self._copying = threading.Thread(target=self._copy, args=(reading,), daemon=True)
+        self._copying.start()
         try:
-            self.processes = [
-                subprocess.Popen(  # noqa: S603  (the user's own command)
+            for start in starts:
+                process = subprocess.Popen(  # noqa: S603  (the user's own command)
                     start.arguments,
                     cwd=folder,
                     env=start.environment,
@@ -55,15 +60,13 @@ class Children:
                     stdout=writing,
                     stderr=subprocess.STDOUT,
                 )
-                for start in starts
-            ]
-        except FileNotFoundError as error:
-            os.close(reading)
-            raise CommandError(f"{error.filename} is not on {os.uname().nodename}") from None
+                self.processes.append(process)
+        except OSError as error:
+            self.end(0.0)
+            what, where = starts[0].arguments[0], os.uname().nodename
+            raise CommandError(f"{what} cannot be started on {where}: {error}") from error
         finally:
             os.close(writing)
-        self._copying = threading.Thread(target=self._copy, args=(reading,), daemon=True)
-        self._copying.start()
 
     def _copy(self, reading: int) -> None:
         """Pass what they print on, and keep its last lines."""
@@ -99,18 +102,26 @@ class Children:
         return next((process.returncode for process in self.processes if process.returncode), 0)
 
     def end(self, grace: float) -> None:
-        """Ask all that is left to end; after `grace` seconds make it. Nothing is left after."""
+        """Ask what is left to end; after `grace` seconds make it. Nothing is left after.
+
+        What a command that has ended by itself leaves behind is not asked.
+        """
         if any(process.poll() is None for process in self.processes):
             os.killpg(0, signal.SIGTERM)  # the trial's own process has a handler for it
             deadline = time.monotonic() + grace
-            for process in self.processes:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(max(0.0, deadline - time.monotonic()))
+            while self._any_left() and time.monotonic() < deadline:
+                time.sleep(LOOK)
         for process in self.processes:
             process.kill()
             process.wait()
         kill_descendants()
         self._copying.join(DRAINED)
+
+    def _any_left(self) -> bool:
+        """Whether anything still runs: a shell may be gone before the script that it waited for."""
+        running = {process.pid for process in self.processes if process.poll() is None}
+        reap(but=running)
+        return bool(children())
 
     @property
     def output(self) -> str:
@@ -124,15 +135,13 @@ def how_it_ended(code: int) -> str:
     >>> how_it_ended(3), how_it_ended(-11)
     ('exited with code 3', 'was killed by SIGSEGV')
     >>> how_it_ended(143)
-    'exited with code 143 (128 + 15: SIGTERM)'
+    'exited with code 143 (128 + 15: killed by SIGTERM)'
     """
     if code < 0:
-        name = _signal_name(-code)
-        return f"was killed by {name}{OUT_OF_MEMORY if name == 'SIGKILL' else ''}"
+        return f"was {killed_by(-code)}"
     meaning = {126: "found, but not executable", 127: "command not found"}.get(code)
     if meaning is None and code > 128:  # noqa: PLR2004  (as shells count)
-        name = _signal_name(code - 128)
-        meaning = f"128 + {code - 128}: {name}{OUT_OF_MEMORY if name == 'SIGKILL' else ''}"
+        meaning = f"128 + {code - 128}: {killed_by(code - 128)}"
     return f"exited with code {code}" + (f" ({meaning})" if meaning else "")
 
 
@@ -142,8 +151,14 @@ def last_words(output: str) -> str:
     return " | ".join(lines[-3:])[-LAST:]
 
 
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # a real-time signal, or no signal at all
-        return f"signal {number}"
+def kind_of(output: str) -> str:
+    r"""What failures of one cause have in common: a traceback's last place, or the last line.
+
+    >>> kind_of('Traceback:\n  File "/tmp/x1/train.py", line 7, in main\n    x\nValueError: 0.3')
+    'train.py:7 in main'
+    """
+    places = PLACE.findall(output)
+    if places:
+        file, line, name = places[-1]
+        return f"{file}:{line} in {name}"
+    return last_words(output).rpartition(" | ")[2]

@@ -2,14 +2,13 @@
 
 One rule: for the slot it is a training function like any other. The process that would call the
 user's function supervises the user's command instead: what the script logs becomes a report, what
-it leaves in its checkpoint folder the report's checkpoint, its exit code the trial's end.
+it leaves in its checkpoint folder a checkpoint, its exit code the trial's end.
 
 A stop reaches the command as SIGTERM, at once; what is left of it after the grace period is killed.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import selectors
@@ -19,13 +18,22 @@ import socket
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from raysweep.errors import ClusterError, CommandError, MetricError, Stopped, UserError
+from raysweep.errors import (
+    ClusterError,
+    CommandError,
+    EnvironmentBuildError,
+    MetricError,
+    Stopped,
+    UserError,
+)
 from raysweep.runtime import containers, environment, inputs
+from raysweep.runtime.cache import Berth
 from raysweep.runtime.checkpoint_folder import CheckpointFolder
-from raysweep.runtime.children import Children, Start, how_it_ended, last_words
+from raysweep.runtime.children import Children, Start, how_it_ended, kind_of, last_words
 from raysweep.runtime.environment import Prepared
 from raysweep.runtime.process_tree import adopt_orphans
 from raysweep.runtime.shell import PREFIXES, Rendered, text_of, values_of
@@ -41,21 +49,37 @@ Starter = Callable[[str, Mapping[str, str]], list[str]]  # of a script and its v
 
 
 class CommandTrial:
-    """The training function of a sweep whose trials are commands."""
+    """The training function of a sweep whose trials are commands.
+
+    Made once for all trials of a slot: inputs are fetched and the environment is built then.
+
+    Raises:
+        CommandError: an input or the environment cannot be had on this node.
+    """
 
     def __init__(self, folder: SweepFolder) -> None:
         self._folder = folder
         self._spec = folder.read_spec()
         self._command = folder.read_command()
-        self._cache, self._places = _places(folder.read_document()["id"])
+        self._berth = Berth.taken(folder.read_document()["id"])
+        log = _Setup(folder.setup_log(socket.gethostname()))
+        try:
+            self._prepared = environment.ready(self._command.environment, self._berth.cache, log)
+            self._inputs = {
+                f"inputs.{name}": inputs.fetch(each, self._berth.cache)
+                for name, each in self._command.inputs.items()
+            }
+        except (UserError, ClusterError) as error:  # told in its own words, not as our failure
+            output = error.output if isinstance(error, EnvironmentBuildError) else ""
+            log(f"{error}\n{output}")
+            self._berth.left()
+            raise CommandError(str(error), output) from error
 
     def close(self) -> None:
-        """Remove what trials that were killed left on the node."""
-        if self._command.environment.image:
-            containers.forget(self._places.name)
-        shutil.rmtree(self._places, ignore_errors=True)
-        with contextlib.suppress(OSError):  # other slots of the sweep, or downloads, are in it
-            self._cache.rmdir()
+        """Remove what trials of this slot, and of slots that were killed, left on the node."""
+        for abandoned in self._berth.left():
+            if self._command.environment.image:
+                containers.forget(abandoned)
 
     def __call__(self, trial: Trial) -> None:
         """Run the command to its end.
@@ -68,22 +92,17 @@ class CommandTrial:
         signal.signal(signal.SIGTERM, lambda *_: None)
         adopt_orphans()
         with tempfile.TemporaryDirectory(
-            prefix=f"{trial.number}-", dir=self._places, ignore_cleanup_errors=True
+            prefix=f"{trial.number}-", dir=self._berth.place, ignore_cleanup_errors=True
         ) as place:
-            try:
-                self._run(trial, Path(place))
-            except (UserError, ClusterError) as error:  # told in its own words, not as our failure
-                raise CommandError(str(error)) from error
+            self._run(trial, Path(place))
 
     def _run(self, trial: Trial, place: Path) -> None:
-        work, saved = place / "work", CheckpointFolder(place / "checkpoint")
-        self._lay_out(trial, work)
+        saved = CheckpointFolder(place / "checkpoint")
         saved.restore(trial.checkpoint())
-        paths = self._paths(trial)
+        paths = self._lay_out(trial, place / "work")
         values = values_of(self._command, trial.params, paths)
         rendered = Rendered.of(self._command.text, values)
-        prepared = environment.ready(self._command.environment, self._cache, _say)
-        supervisor = _Supervisor(trial, saved)
+        supervisor = _Supervisor(trial, saved, self._spec.objective.metric)
         record = self._folder.tracked(trial.number, trial.attempt)
         record.parent.mkdir(exist_ok=True)
         with Tracking(self._tracked(trial), supervisor.report, record=record) as tracking:
@@ -93,66 +112,63 @@ class CommandTrial:
                 **_own(trial, saved.path),
                 **tracking.environment,
                 **self._command.variables,
+                **unproxied({**os.environ, **self._command.variables}),
             }
-            variables |= unproxied({**os.environ, **variables})
-            ranks = _ranks(variables, self._command.processes)
-            start = self._starter(trial, place, paths)
-            inherited = _cleaned(os.environ, prepared)
-            children = Children(
-                [Start(start(rendered.script, rank), {**inherited, **rank}) for rank in ranks],
-                work,
-            )
+            children = self._start(trial, place, rendered.script, variables)
             try:
                 code = supervisor.watch(children)
             finally:
                 children.end(self._spec.grace)
-        self._judge(code, children.output, tracking, prepared)
+        self._judge(trial, code, children.output, tracking)
 
-    def _starter(self, trial: Trial, place: Path, paths: Mapping[str, str]) -> Starter:
-        """What makes the arguments that start a script: by bash, here or in a container."""
-        image = self._command.environment.image
-        if not image or not containers.suits(self._command.environment, _say):
-            return lambda script, _: [containers.SHELL, "-c", script]
-        return containers.Container(
-            image=image,
-            name=f"{self._folder.read_document()['id']}-{trial.number}-{trial.attempt}",
-            crew=self._places.name,
-            work=place / "work",
-            written=(place, *self._kept(trial)),
-            read=tuple(Path(paths[f"inputs.{name}"]) for name in self._command.inputs),
-        ).command
-
-    def _lay_out(self, trial: Trial, work: Path) -> None:
-        """Make the working directory: a copy of the code folder of the attempt's own."""
+    def _lay_out(self, trial: Trial, work: Path) -> dict[str, str]:
+        """Make the working directory, the attempt's own; where inputs and outputs lie."""
         if self._folder.snapshot.exists():
             snapshot.unpack(self._folder.snapshot, work)
         else:
             work.mkdir()
+        for kept in self._kept(trial):
+            kept.mkdir(parents=True, exist_ok=True)
         for name in KEPT_FOLDERS:
-            if not (work / name).exists():
-                kept = self._folder.artifacts(trial.number) / name
-                kept.mkdir(parents=True, exist_ok=True)
-                (work / name).symlink_to(kept)
+            _keep(work / name, self._folder.artifacts(trial.number) / name)
+        written = {}
+        for name, output in self._command.outputs.items():
+            path = self._folder.output(trial.number, name)
+            (path.parent if output.type == "uri_file" else path).mkdir(parents=True, exist_ok=True)
+            written[f"outputs.{name}"] = str(path)
+        return self._inputs | written
 
     def _kept(self, trial: Trial) -> list[Path]:
         """The folders of the sweep that a trial's command writes into."""
         outputs = [self._folder.output(trial.number, "")] if self._command.outputs else []
         return [self._folder.artifacts(trial.number), *outputs]
 
-    def _paths(self, trial: Trial) -> dict[str, str]:
-        """Where the inputs and the outputs lie on this node."""
-        fetched = {
-            f"inputs.{name}": inputs.fetch(each, self._cache)
-            for name, each in self._command.inputs.items()
-        }
-        written = {}
-        for kept in self._kept(trial):
-            kept.mkdir(parents=True, exist_ok=True)
-        for name, output in self._command.outputs.items():
-            path = self._folder.output(trial.number, name)
-            (path.parent if output.type == "uri_file" else path).mkdir(parents=True, exist_ok=True)
-            written[f"outputs.{name}"] = str(path)
-        return fetched | written
+    def _start(
+        self, trial: Trial, place: Path, script: str, variables: Mapping[str, str]
+    ) -> Children:
+        """Start the command, each of its processes with the variables of its own."""
+        starter = self._starter(trial, place)
+        inherited = _inherited(self._prepared)
+        starts = [
+            Start(starter(script, rank), {**inherited, **rank})
+            for rank in _ranks(variables, self._command.processes)
+        ]
+        return Children(starts, place / "work")
+
+    def _starter(self, trial: Trial, place: Path) -> Starter:
+        """What makes the arguments that start a script: by bash, here or in a container."""
+        image = self._command.environment.image
+        if not image or not containers.suits(self._command.environment, _say):
+            return lambda script, _: [containers.SHELL, "-c", script]
+        local = (Path(path) for path in self._inputs.values() if "://" not in path)
+        return containers.Container(
+            image=image,
+            name=f"{self._folder.read_document()['id']}-{trial.number}-{trial.attempt}",
+            crew=self._berth.place.name,
+            work=place / "work",
+            written=(place, *self._kept(trial)),
+            read=tuple(local),
+        ).command
 
     def _tracked(self, trial: Trial) -> TrackedRun:
         """The trial as MLflow's client sees it; another attempt goes on with the same run."""
@@ -170,36 +186,30 @@ class CommandTrial:
             },
         )
 
-    def _judge(self, code: int, output: str, tracking: Tracking, prepared: Prepared) -> None:
+    def _judge(self, trial: Trial, code: int, output: str, tracking: Tracking) -> None:
         """Say what was wrong, unless nothing was."""
         run = tracking.environment["MLFLOW_RUN_ID"]
         elsewhere = f"Run '{run}' not found" in output  # as MLflow's client says it of other places
         if code and not (elsewhere and not tracking.seen):
-            advice = environment.advice(output, self._command.environment, prepared)
-            told = advice or last_words(output)
             how = f"the command {how_it_ended(code)}"
-            raise CommandError(f"{how}: {told}" if told else how, output)
+            advice = environment.advice(output, self._command.environment, self._prepared)
+            told = advice or last_words(output)
+            kind = f"{how}: {kind_of(output)}"
+            raise CommandError(f"{how}: {told}" if told else how, output, kind=kind)
         metric = self._spec.objective.metric
-        if metric not in tracking.seen:
+        restored = trial.checkpoint() is not None  # what it logged before counts up to there
+        if metric not in tracking.seen and not restored:
             raise CommandError(f"primary metric {metric!r} never logged ({_saw(tracking)})", output)
-
-
-def _places(sweep: str) -> tuple[Path, Path]:
-    """The node's folder for a sweep, and in it one for this slot's trials."""
-    while True:
-        cache = inputs.node_cache(sweep)
-        with contextlib.suppress(
-            FileNotFoundError
-        ):  # the last slot that closed has just removed it
-            return cache, Path(tempfile.mkdtemp(prefix="trials-", dir=cache))
 
 
 class _Supervisor:
     """Stands between a command that runs, what it logs, and the trial that it is."""
 
-    def __init__(self, trial: Trial, saved: CheckpointFolder) -> None:
+    def __init__(self, trial: Trial, saved: CheckpointFolder, metric: str) -> None:
         self._trial = trial
         self._saved = saved
+        self._metric = metric
+        self._reported = 0.0  # when the primary metric came last, by the system's clock
         self._talking = threading.Lock()  # the trial's channel is for one thread at a time
         self._over: BaseException | None = None  # why the command is to end
         self._woken, self._waking = socket.socketpair()
@@ -214,7 +224,7 @@ class _Supervisor:
         with self._talking:
             if self._over is None:
                 try:
-                    self._trial.report(metrics, checkpoint=self._saved.changed())
+                    self._report(metrics)
                 except MetricError:
                     raise
                 except BaseException as error:  # noqa: BLE001  (the main thread raises it)
@@ -222,6 +232,24 @@ class _Supervisor:
                     self._waking.send(b".")
             if self._over is not None:
                 raise Stopped(str(self._over))
+
+    def _report(self, metrics: Mapping[str, float]) -> None:
+        """Report metrics; with the primary one go the files that the script has saved.
+
+        Some scripts save and then log, others log and then save. Which report the files belong to is
+        told by the time: they were written soon before this one, or soon after the one before.
+        """
+        now = time.time()
+        taken = self._saved.changed() if self._metric in metrics else None
+        if taken is None:
+            self._trial.report(metrics)
+        elif not self._trial.saved and taken.written - self._reported < now - taken.written:
+            self._trial.save(taken.tree)
+            self._trial.report(metrics)
+        else:
+            self._trial.report(metrics, checkpoint=taken.tree)
+        if self._metric in metrics:
+            self._reported = time.time()
 
     def watch(self, children: Children) -> int:
         """The exit code of a command that has ended; raises when it is to end."""
@@ -232,17 +260,51 @@ class _Supervisor:
                 for key, _ in selector.select():
                     if key.fd in watches:
                         selector.unregister(key.fd)  # another rank may still run
-                with self._talking:
-                    if self._over is not None:
-                        raise self._over
-                    self._trial.heed()
+                self._raise_if_over(heed=True)
+        self._raise_if_over(heed=False)  # a script may end with its last report unanswered
         return children.code
+
+    def _raise_if_over(self, *, heed: bool) -> None:
+        with self._talking:
+            if self._over is not None:
+                raise self._over
+            if heed:
+                self._trial.heed()
+
+
+class _Setup:
+    """The log of what is prepared on a node before trials run there."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __call__(self, line: str) -> None:
+        _say(line)
+        with self._path.open("a") as file:
+            file.write(f"{line.rstrip()}\n")
+
+
+def _keep(folder: Path, kept: Path) -> None:
+    """Let a folder of the working directory be one that is kept, with what is in it already."""
+    if folder.is_symlink() or folder.is_file():
+        return  # the code's own, whatever it is for
+    if folder.exists():
+        shutil.copytree(folder, kept, dirs_exist_ok=True)
+        shutil.rmtree(folder)
+    kept.mkdir(parents=True, exist_ok=True)
+    folder.symlink_to(kept)
 
 
 def _azures(values: Mapping[str, object]) -> dict[str, str]:
-    """`AZUREML_SWEEP_x` for each value; a drawn one before an input of the same name."""
-    named = {key.partition(".")[2]: text_of(value) for key, value in reversed(list(values.items()))}
-    return {f"{PREFIXES['search_space']}{name}": text for name, text in named.items()}
+    """The variables in which Azure hands out values: by kind, and all of them as `AZUREML_SWEEP_x`."""
+    named: dict[str, str] = {}
+    for key, value in reversed(list(values.items())):  # a parameter comes before an input
+        root, _, name = key.partition(".")
+        named |= {
+            PREFIXES["search_space"] + name: text_of(value),
+            PREFIXES[root] + name: text_of(value),
+        }
+    return named
 
 
 def _own(trial: Trial, checkpoint: Path) -> dict[str, str]:
@@ -255,15 +317,15 @@ def _own(trial: Trial, checkpoint: Path) -> dict[str, str]:
     }
 
 
-def _cleaned(inherited: Mapping[str, str], prepared: Prepared) -> dict[str, str]:
+def _inherited(prepared: Prepared) -> dict[str, str]:
     """The node's variables as the command's environment wants them; Python prints at once."""
-    path = os.pathsep.join([*prepared.path_entries, inherited.get("PATH", os.defpath)])
-    return {**inherited, "PYTHONUNBUFFERED": "1", **prepared.variables, "PATH": path}
+    path = os.pathsep.join([*prepared.path_entries, os.environ.get("PATH", os.defpath)])
+    return {**os.environ, "PYTHONUNBUFFERED": "1", **prepared.variables, "PATH": path}
 
 
-def _ranks(variables: Mapping[str, str], processes: int) -> list[dict[str, str]]:
-    """The environment of each process: of several, as PyTorch's `env://` wants it."""
-    if processes == 1:
+def _ranks(variables: Mapping[str, str], processes: int | None) -> list[dict[str, str]]:
+    """The variables of each process: of a PyTorch job, as its `env://` wants them."""
+    if processes is None:
         return [dict(variables)]
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]

@@ -59,8 +59,8 @@ class Container:
         return [
             *(ENGINE, "run", "--rm", "--replace", "--name", name, "--label", LABEL + self.crew),
             *("--network=host", "--ipc=host", "--workdir", str(self.work)),
-            *_options("--volume", (f"{path}:{path}" for path in self.written)),
-            *_options("--volume", (f"{path}:{path}:ro" for path in self.read)),
+            *_options("--mount", map(_bound, self.written)),
+            *_options("--mount", (f"{_bound(path)},readonly" for path in self.read)),
             *_options("--env", names),
             *(("--device", "nvidia.com/gpu=all") if variables.get(GPUS) else ()),
             *("--entrypoint", SHELL, self.image, "-c", FIRST, script),
@@ -78,6 +78,12 @@ def suits(environment: Environment, log: Callable[[str], None]) -> bool:
         return True
     log(f"{ENGINE} is not on this node: the command runs without {environment.image}")
     return False
+
+
+def _bound(path: Path) -> str:
+    """A path of the node under its own name, as podman reads its options: in CSV."""
+    fields = ("type=bind", f"source={path}", f"target={path}")
+    return ",".join(f'"{field}"' if "," in field else field for field in fields)
 
 
 def forget(crew: str) -> None:

@@ -2,7 +2,7 @@
 
 One rule: an environment is built once for all trials that ask for the same, and kept by its content
 when the sweep is over; what a build was killed in the midst of is built anew. Where nothing is asked
-for, a command runs in what the cluster has. A container's image is not this room's: Ray starts it.
+for, a command runs in what the cluster has. An image is for `containers`.
 """
 
 from __future__ import annotations
@@ -26,11 +26,13 @@ from pathlib import Path
 from typing import Any
 
 from raysweep.core.command import Environment
-from raysweep.errors import UserError
+from raysweep.errors import EnvironmentBuildError, UserError
 from raysweep.runtime.cache import once, user_cache
+from raysweep.runtime.process_tree import ending_with_parent
 
 CONDAS = ("micromamba", "mamba", "conda")  # the first that is on PATH builds
 PLAIN = ("python", "pip")  # conda packages that a virtual environment has, too
+REASON = 200  # characters of the line that says why a build failed
 LAST = 15  # lines of a failed build's output that are told
 PATIENCE = 60.0  # seconds for an interpreter to say its version
 CLUSTERS = "run in the cluster's own with `--set raysweep.environment=cluster`"
@@ -176,7 +178,7 @@ def _virtual(requirements: Sequence[str], python: str, log: Log) -> Prepared:
         pip = [str(folder / "env" / "bin" / "python"), "-m", "pip", "install", "--no-input"]
         _build([*pip, "--disable-pip-version-check", "-r", str(wanted)], lock)
 
-    what = f"virtual environment of {', '.join(requirements) or 'no requirements'}"
+    what = f"virtual environment of {len(requirements)} requirements"
     env = _kept("pip", [text, _identity(python)], make, what, log) / "env"
     return Prepared(
         path_entries=(str(env / "bin"),),
@@ -280,15 +282,23 @@ def _build(command: Sequence[str], lock: int) -> None:
             encoding="utf-8",
             errors="replace",
             pass_fds=[lock],
+            preexec_fn=ending_with_parent(),  # noqa: PLW1509  (this process has one thread)
         ) as process:
             last = _last_lines(process)
     except OSError as error:
-        raise UserError(f"{command[0]} cannot be started: {error}; {REMEDY}") from error
+        raise EnvironmentBuildError(f"{command[0]} cannot be started: {error}; {REMEDY}") from error
     if process.returncode:
-        raise UserError(
-            f"`{shlex.join(command)}` failed with {process.returncode} on {socket.gethostname()};"
-            f" {REMEDY}; its last lines:\n{last}"
+        raise EnvironmentBuildError(
+            f"the environment cannot be built on {socket.gethostname()}: {_reason(last)}; {REMEDY}",
+            output=f"{shlex.join(command)}\n{last}",
         )
+
+
+def _reason(output: str) -> str:
+    """The line that says why a tool gave up: the last that speaks of an error, else the last."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    spoken = [line for line in lines if "error" in line.lower()]
+    return (spoken or lines or ["it says nothing"])[-1][:REASON]
 
 
 def _last_lines(process: subprocess.Popen[str]) -> str:

@@ -28,7 +28,7 @@ def failure(error: BaseException) -> Failure:
     """What is kept of an exception; of a command's failure, what it printed last."""
     if isinstance(error, CommandError):
         line = _sendable(str(error).replace("\n", " ")[:LINE])
-        return Failure(line, line, _sendable(error.output[-STORY:]))
+        return Failure(line, _sendable(error.kind[:LINE]), _sendable(error.output[-STORY:]))
     line = traceback.format_exception_only(error)[-1].strip().partition("\n")[0]
     story = "".join(traceback.format_exception(error))
     return Failure(_sendable(line[:LINE]), _where(error), _sendable(story[-STORY:]))

@@ -88,6 +88,9 @@ class Inline:
             told = failure(error)
             self.broken = ["end", Ending.RAISED.value, told.error, "import", told.traceback, ""]
 
+    async def prepared(self) -> None:
+        """Nothing has to be prepared."""
+
     async def start(self, order: Order) -> InlineTrial:
         """Start a trial."""
         trial = InlineTrial(asyncio.get_running_loop())

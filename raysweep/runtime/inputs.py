@@ -25,11 +25,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
-from raysweep.core.command import Input
+from raysweep.core.command import DIRECT, FOLDERS, Input
 from raysweep.errors import ClusterError, StorageUnusableError, UserError
-from raysweep.runtime.cache import node_cache, once
-
-__all__ = ["fetch", "node_cache"]
+from raysweep.runtime.cache import once
 
 TRIES = 3
 PAUSE = 1.0  # seconds before the second try; doubled before each further one
@@ -39,7 +37,6 @@ PROGRESS = 5.0  # seconds between two lines about a download
 LONGEST = 250  # bytes of a file's name, its end first: what systems take
 IN_A_PATH = "/%:@!$&'()*+,;=~"  # what need not be quoted, or is already
 PASSING = (408, 429)  # statuses below 500 that another try may change
-FOLDERS = ("uri_folder", "mltable", "mlflow_model", "triton_model")  # types that no one file can be
 WEB = ("http", "https")
 HELD = "put it on storage that every node reaches"
 
@@ -54,7 +51,7 @@ def fetch(wanted: Input, cache: Path) -> str:
         UserError: It cannot be fetched, and another try would not help.
         ClusterError: It could not be fetched; another try may help.
     """
-    if wanted.mode == "direct":
+    if wanted.mode == DIRECT:
         return wanted.path
     if not wanted.remote:
         return _local(wanted.path)

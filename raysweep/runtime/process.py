@@ -21,7 +21,7 @@ import msgpack
 
 from raysweep.core.events import Ending
 from raysweep.core.plain import to_plain
-from raysweep.runtime.process_tree import kill_group
+from raysweep.runtime.process_tree import kill_group, killed_by
 from raysweep.runtime.template import PACKET
 from raysweep.runtime.trial import Message, Order
 from raysweep.storage.folder import SweepFolder
@@ -29,7 +29,6 @@ from raysweep.storage.folder import SweepFolder
 DEATHS = 3  # of templates in a row before the user's code is at fault
 FAREWELL = 10.0  # seconds that a template has to kill what it started
 TERM_TO_KILL = 5.0  # seconds between SIGTERM and SIGKILL
-OUT_OF_MEMORY = "; if nobody sent it, the machine ran out of memory: see `dmesg`"
 
 
 @dataclass(slots=True)
@@ -93,18 +92,10 @@ class TrialProcess:
             error = "its process was lost with the slot's template process"
             return ["end", Ending.LOST.value, error, "", "", ""]
         if os.WIFSIGNALED(status):
-            name = _signal_name(os.WTERMSIG(status))
-            error = f"killed by {name}{OUT_OF_MEMORY if name == 'SIGKILL' else ''}"
+            error = killed_by(os.WTERMSIG(status))
         else:
             error = f"its process exited with code {os.WEXITSTATUS(status)} without an end"
         return ["end", Ending.KILLED.value, error, "", "", ""]
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # a real-time signal
-        return f"signal {number}"
 
 
 class Processes:
@@ -120,6 +111,7 @@ class Processes:
         self._template = 0  # its process id, once it has told it
         self._ready = False  # whether it has imported the user's code
         self._deaths = 0  # of templates in a row that had not
+        self._settled = asyncio.Event()  # it has been ready, or it will never be
         self._launch()
 
     def _launch(self) -> None:
@@ -134,6 +126,15 @@ class Processes:
         )
         there.close()
         self._listening = asyncio.get_running_loop().create_task(self._listen())
+
+    async def prepared(self) -> None:
+        """Return once trials can be taken; a command's inputs and environment may take minutes.
+
+        A function's imports are not waited for: they are the user's code, whose time a trial's
+        limits hold.
+        """
+        if self._folder.command.exists():
+            await self._settled.wait()
 
     async def start(self, order: Order) -> TrialProcess:
         """Start a trial, now or as soon as the template is ready."""
@@ -169,9 +170,11 @@ class Processes:
             (self._template,) = rest
         elif kind == "broken":
             self.broken = ["end", Ending.RAISED.value, rest[0], "import", rest[1], ""]
+            self._settled.set()
         elif kind == "ready":
             (self.afresh,) = rest
             self._ready, self._deaths = True, 0
+            self._settled.set()
             for token, trial in self._trials.items():
                 self._hand_over(token, trial)
         elif kind == "started":
@@ -187,6 +190,7 @@ class Processes:
         if self._deaths >= DEATHS and self.broken is None:
             error = f"importing the training code ended its process, {DEATHS} times in a row"
             self.broken = ["end", Ending.KILLED.value, error, "import", "", ""]
+            self._settled.set()
         if self._ready or self.broken is not None:  # otherwise the next one starts them
             for trial in self._trials.values():
                 trial.signal(signal.SIGKILL)

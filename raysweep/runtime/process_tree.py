@@ -10,11 +10,26 @@ import contextlib
 import ctypes
 import os
 import signal
+from collections.abc import Callable, Container
 from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
+OUT_OF_MEMORY = "; if nobody sent it, the machine ran out of memory: see `dmesg`"
 GENERATIONS = 100  # of orphans that are looked for, at most
+
+
+def killed_by(number: int) -> str:
+    """How a process ended that a signal has ended, in words.
+
+    >>> killed_by(11)
+    'killed by SIGSEGV'
+    """
+    try:
+        name = signal.Signals(number).name
+    except ValueError:  # a real-time signal, or no signal at all
+        name = f"signal {number}"
+    return f"killed by {name}{OUT_OF_MEMORY if name == 'SIGKILL' else ''}"
 
 
 def kill_group(leader: int, number: signal.Signals) -> None:
@@ -35,13 +50,32 @@ def adopt_orphans() -> None:
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
 
 
+def ending_with_parent() -> Callable[[], None]:
+    """What a child runs before its program, to be killed when this process ends: `preexec_fn`."""
+    parent = os.getpid()
+    return lambda: die_with_parent(parent)
+
+
+def children() -> list[int]:
+    """The children of this process, those that it has adopted and those that wait to be reaped."""
+    return [*map(int, Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())]
+
+
+def reap(*, but: Container[int]) -> None:
+    """Let the children go that have ended, but for those that somebody else waits for."""
+    for child in children():
+        if child not in but:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(child, os.WNOHANG)
+
+
 def kill_descendants() -> None:
     """Kill and reap every child of this process, and theirs as they are adopted."""
     for _ in range(GENERATIONS):
-        children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-        if not children:
+        found = children()
+        if not found:
             return
-        for child in map(int, children):
+        for child in found:
             with contextlib.suppress(ProcessLookupError, ChildProcessError):
                 os.kill(child, signal.SIGKILL)
                 os.waitpid(child, 0)

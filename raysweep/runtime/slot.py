@@ -72,6 +72,9 @@ class Launcher(Protocol):
     def broken(self) -> Message | None:
         """The end of every trial whose code cannot be imported."""
 
+    async def prepared(self) -> None:
+        """Return once trials can be taken."""
+
     async def start(self, order: Order) -> Running:
         """Start a trial."""
 
@@ -124,6 +127,8 @@ class Slot:
     async def _talk(self) -> None:
         """One request after another until there is no reason for a further one."""
         try:
+            await self._launcher.prepared()
+            self._lease_until = time.monotonic() + self._spec.lease
             while not self._closing:
                 request = self._book.request()
                 sent = time.monotonic()

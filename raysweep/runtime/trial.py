@@ -85,6 +85,8 @@ class Trial:
         self._folder = SweepFolder(Path(order.folder))
         self._began = time.monotonic()
         self._reports = 0
+        self._last: Mapping[str, float] = {}  # the metrics of the last one
+        self._saved_with = 0  # the report that the last checkpoint belongs to
         self._restored: Any = None
         self._asked = False  # whether the function took its checkpoint
         self._stop: str | None = None
@@ -130,13 +132,32 @@ class Trial:
         values = checked({**(metrics or {}), **named})
         if not values:
             raise MetricError("report() needs at least one metric: trial.report(accuracy=0.9)")
-        self._reports += 1
-        fresh = self._reports == 1 and self._restored is not None and not self._asked
+        fresh = self._reports == 0 and self._restored is not None and not self._asked
         self._channel.send(["report", time.monotonic() - self._began, values, fresh])
+        self._reports += 1  # one that could not be sent has no number
         self._obey(wait=self._order.sync)
+        self._last = values
         if checkpoint is not None:
-            self._save(checkpoint, values)
-            self._obey(wait=False)
+            self.save(checkpoint)
+
+    def save(self, checkpoint: object) -> None:
+        """Hand over a checkpoint that belongs to the report before; `report` can take both at once.
+
+        Raises:
+            MetricError: there is no report before, or it has its checkpoint already.
+            UnstorableError: it holds what no checkpoint can.
+            Stopped: the trial is to end. Let it pass.
+        """
+        if self.saved:
+            raise MetricError("save() needs a report before it that has no checkpoint yet")
+        self._save(checkpoint, self._last)
+        self._saved_with = self._reports
+        self._obey(wait=False)
+
+    @property
+    def saved(self) -> bool:
+        """Whether the last report has its checkpoint; so it is before the first."""
+        return self._saved_with == self._reports
 
     def heed(self) -> None:
         """Raise `Stopped` if the trial is to end: for work that goes on for long without a report.

@@ -94,6 +94,10 @@ class SweepFolder:
         """What a trial wrote to stdout and stderr."""
         return self.path / "logs" / f"trial-{trial:05d}.log"
 
+    def setup_log(self, host: str) -> Path:
+        """What was prepared on a node before trials ran there."""
+        return self.path / "logs" / f"setup-{host}.log"
+
     def input(self, name: str) -> Path:
         """Where an input is copied to when not every node reaches it."""
         return self.path / "inputs" / name

@@ -109,8 +109,10 @@ def environment(given: Any) -> tuple[str, str, Mapping[str, Any] | None]:  # noq
     return ("", given.image or "", given.conda_file or None)
 
 
-def processes(distribution: Any) -> int:  # noqa: ANN401  (an SDK object)
-    """How many processes a trial has."""
+def processes(distribution: Any) -> int | None:  # noqa: ANN401  (an SDK object)
+    """How many ranks PyTorch has; None where there is no PyTorch."""
+    if getattr(distribution, "type", None) != "pytorch":
+        return None
     return getattr(distribution, "process_count_per_instance", None) or 1
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,9 @@ def test_files_come_back_as_they_were(tmp_path: Path) -> None:
     (one.path / "deep").mkdir()
     (one.path / "deep" / "weights.bin").write_bytes(bytes(range(256)))
     (one.path / "empty").touch()
-    checkpoints.save(tmp_path / "c.arrow", one.changed())
+    taken = one.changed()
+    assert taken is not None
+    checkpoints.save(tmp_path / "c.arrow", taken.tree)
     other.restore(checkpoints.load(tmp_path / "c.arrow", mmap=False))
     assert bytes(range(256)) == (other.path / "deep" / "weights.bin").read_bytes()
     assert b"" == (other.path / "empty").read_bytes()
@@ -27,7 +30,10 @@ def test_only_what_has_changed_is_taken(tmp_path: Path) -> None:
     folder.restore({"files": {"a": b"1"}})
     assert folder.changed() is None
     (folder.path / "a").write_bytes(b"22")
-    assert {"files": {"a": b"22"}} == folder.changed()
+    taken = folder.changed()
+    assert taken is not None
+    assert {"files": {"a": b"22"}} == taken.tree
+    assert taken.written == (folder.path / "a").stat().st_mtime
     assert folder.changed() is None
     (folder.path / "a").unlink()
     assert folder.changed() is None, "a folder without files is no checkpoint"
@@ -39,3 +45,39 @@ def test_a_checkpoint_does_not_leave_its_folder(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="must stay in its folder"):
         folder.restore({"files": {"../out": b"x"}})
     assert not (tmp_path / "out").exists()
+
+
+def test_a_file_in_work_is_left_for_the_next_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that grows, or goes, while it is read: nothing is taken, and nothing is lost."""
+    folder = CheckpointFolder(tmp_path / "c")
+    folder.restore(None)
+    growing = folder.path / "growing"
+    growing.write_bytes(b"1")
+    read = Path.read_bytes
+
+    def meanwhile(path: Path) -> bytes:
+        content = read(path)
+        path.write_bytes(content + b"more")
+        return content
+
+    monkeypatch.setattr(Path, "read_bytes", meanwhile)
+    assert folder.changed() is None
+    monkeypatch.setattr(Path, "read_bytes", lambda path: path.unlink())
+    assert folder.changed() is None
+    monkeypatch.undo()
+    growing.write_bytes(b"whole")
+    taken = folder.changed()
+    assert taken is not None
+    assert {"files": {"growing": b"whole"}} == taken.tree
+
+
+def test_only_files_are_taken(tmp_path: Path) -> None:
+    """No links, sockets, pipes: a link could lead anywhere."""
+    folder = CheckpointFolder(tmp_path / "c")
+    folder.restore(None)
+    (tmp_path / "secret").write_text("x")
+    (folder.path / "link").symlink_to(tmp_path / "secret")
+    os.mkfifo(folder.path / "pipe")
+    assert folder.changed() is None

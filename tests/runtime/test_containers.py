@@ -22,12 +22,13 @@ IMAGE = Environment(image="registry.example/train:3")
 def test_the_container_sees_what_the_command_is_told_of() -> None:
     """Folders under their own names, inputs to be read only, the node's network."""
     words = CONTAINER.command("python a.py", {"SECRET": "s3cret"})
-    volumes = [words[at + 1] for at, word in enumerate(words) if word == "--volume"]
+    bound = [words[at + 1] for at, word in enumerate(words) if word == "--mount"]
+    place = "/sweeps/s/outputs/trial-00003"
     assert [
-        "/tmp/t:/tmp/t",
-        "/sweeps/s/outputs/trial-00003:/sweeps/s/outputs/trial-00003",
-        "/data/iris.csv:/data/iris.csv:ro",
-    ] == volumes
+        "type=bind,source=/tmp/t,target=/tmp/t",
+        f"type=bind,source={place},target={place}",
+        "type=bind,source=/data/iris.csv,target=/data/iris.csv,readonly",
+    ] == bound
     assert "--network=host" in words
     assert ["registry.example/train:3", "-c"] == words[-4:-2]
     assert "python a.py" == words[-1]
