@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from raysweep.core.command import Command
 from raysweep.runtime import code
 from raysweep.runtime.shell import shown
 from raysweep.storage import snapshot
+from raysweep.storage.copying import copy
 from raysweep.storage.folder import DEFAULT_STORAGE, SweepFolder, new_sweep
 from raysweep.sweep import Runnable
 
@@ -93,10 +93,5 @@ def _reachable(command: Command, folder: SweepFolder) -> Command:
 
 def _copied(path: Path, place: Path) -> str:
     """A file or a folder, copied into the sweep's folder under its own name."""
-    target = place / path.name
-    place.mkdir(parents=True, exist_ok=True)
-    if path.is_dir():
-        shutil.copytree(path, target, dirs_exist_ok=True)
-    else:
-        shutil.copy2(path, target)
-    return str(target)
+    copy(path, place / path.name)
+    return str(place / path.name)

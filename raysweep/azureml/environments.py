@@ -11,8 +11,8 @@ file of the user's, and otherwise is what the cluster has installed, said in one
 
 from __future__ import annotations
 
+import json
 import os
-import platform
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -31,8 +31,7 @@ from raysweep.core.command import Environment
 MAPPING_FILE = "raysweep-environments.yml"
 MAPPING_VARIABLE = "RAYSWEEP_ENVIRONMENTS"
 
-_PYTHON = re.compile(r"python\s*(?P<pin>={1,2}\s*(?P<version>[0-9.]+?)(\.\*)?)?\s*([<>!~].*)?")
-_PIP = re.compile(r"(pip|setuptools|wheel)\s*([=<>!~].*)?")
+_READ_FROM = re.compile(r"\s*(?:-r|--requirement)[ =]\s*(.+)")
 
 
 def mapping_file(given: Path | None, folder: Path) -> Path | None:
@@ -107,15 +106,11 @@ class Environments:
         return self._conda(plain["conda_file"], place.at("conda_file"), name=name, image=image)
 
     def _conda(self, value: Any, place: Place, *, name: str, image: str = "") -> Environment:  # noqa: ANN401  (a reader)
-        """What a conda file asks for; requirements alone, where pip can do it alone."""
+        """What a conda file asks for; each node sees for itself how it can be had."""
         document = _conda_document(value, place)
         if document is None:
             return self._image(name, image, place)
-        requirements = _requirements(document)
-        if requirements is None:
-            return Environment(name=name, image=image, conda=document)
-        self._notice_python(document, place)
-        return Environment(name=name, image=image, pip=tuple(requirements))
+        return Environment(name=name, image=image, conda=document)
 
     def _image(self, name: str, image: str, place: Place) -> Environment:
         """An image with nothing beside it."""
@@ -128,63 +123,51 @@ class Environments:
             )
         return Environment(name=name, image=image)
 
-    def _notice_python(self, document: Mapping[str, Any], place: Place) -> None:
-        """Say it when the file pins another Python than the one that runs here."""
-        running = platform.python_version()
-        for dependency in document["dependencies"]:
-            pin = _PYTHON.fullmatch(dependency) if isinstance(dependency, str) else None
-            version = pin and pin["version"]
-            if version and not f"{running}.".startswith(f"{version.rstrip('.')}."):
-                self.notices.append(
-                    place.notice(
-                        f"asks for Python {version}, but trials run with {running}; its pip"
-                        " requirements are installed there"
-                    )
-                )
-
 
 def _conda_document(value: Any, place: Place) -> dict[str, Any] | None:  # noqa: ANN401  (a reader)
     """The content of a conda file, written inline or at a path; None for one that says nothing."""
+    folder = place.folder
     if isinstance(value, str):
         path = place.folder / value
+        folder = path.parent
         if not path.is_file():
             raise refused(place, f"must be a file that exists, but got {value!r} ({path})")
-        document = read_file(path)
-        value, place = document.value, document.top
+        read = read_file(path)
+        value, place = read.value, read.top
     elif not isinstance(value, Mapping):
         raise refused(place, f"must be a path or a mapping, but got {checks.described(value)}")
     if not value:
         return None
     if not isinstance(value, Mapping):
         raise refuse("conda", place, f"must be a mapping, but got {checks.described(value)}")
-    return dict(value)
-
-
-def _requirements(document: Mapping[str, Any]) -> list[str] | None:
-    """What pip alone can install of it; None if conda is needed."""
-    dependencies = document.get("dependencies")
+    dependencies = value.get("dependencies", [])
     if not isinstance(dependencies, list):
-        return None
-    found: list[str] = []
-    for dependency in dependencies:
-        if isinstance(dependency, Mapping) and list(dependency) == ["pip"]:
-            listed = dependency["pip"]
-            if not isinstance(listed, list) or not all(map(_is_requirement, listed)):
-                return None
-            found += listed
-        elif not (isinstance(dependency, str) and _comes_along(dependency)):
-            return None
-    return found
+        found = checks.described(dependencies)
+        raise refuse("conda", place, f"must have a list of dependencies, but got {found}")
+    plain = {**value, "dependencies": _inlined(dependencies, folder, place)}
+    document: dict[str, Any] = json.loads(json.dumps(plain, default=str))  # a version may be a date
+    return document
 
 
-def _is_requirement(line: object) -> bool:
-    """Whether a line names a package: an option (`-r`, `-e`) needs the file's folder."""
-    return isinstance(line, str) and not line.lstrip().startswith("-")
+def _inlined(dependencies: list[Any], folder: Path, place: Place) -> list[Any]:
+    """A conda file's dependencies with the lines of the requirements files that pip is to read."""
+    return [
+        {**each, "pip": [line for entry in each["pip"] for line in _lines(entry, folder, place)]}
+        if isinstance(each, Mapping) and isinstance(each.get("pip"), list)
+        else each
+        for each in dependencies
+    ]
 
 
-def _comes_along(dependency: str) -> bool:
-    """Whether a dependency is what every environment has: Python and its installers."""
-    return bool(_PYTHON.fullmatch(dependency) or _PIP.fullmatch(dependency))
+def _lines(entry: Any, folder: Path, place: Place) -> list[Any]:  # noqa: ANN401  (whatever stands there)
+    found = _READ_FROM.fullmatch(entry) if isinstance(entry, str) else None
+    if found is None:
+        return [entry]
+    path = folder / found[1]
+    if not path.is_file():
+        raise refused(place, f"must name a file that exists, but got {entry!r} ({path})")
+    lines = (line.partition(" #")[0].strip() for line in path.read_text().splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
 
 
 def _name_in(plain: Mapping[str, Any]) -> str:

@@ -18,6 +18,7 @@ from raysweep.core import checks
 from raysweep.core.trials import TERMINAL
 from raysweep.errors import SpecError, UserError
 from raysweep.result import Result, TrialResult, load_result
+from raysweep.storage.copying import copy
 from raysweep.storage.folder import SweepFolder, find_sweep
 
 LOOK = 0.2  # seconds between looks at the logs
@@ -76,8 +77,9 @@ class Readers:
         """What is new in them."""
         for path in self._paths():
             if path not in self._readers:
-                number = int(path.stem.rpartition("-")[2])
-                prefix = "" if self.trial is not None else f"[{number}] "
+                kind, _, name = path.stem.partition("-")
+                told = str(int(name)) if kind == "trial" else f"{kind} {name}"
+                prefix = "" if self.trial is not None else f"[{told}] "
                 self._readers[path] = _Reader(path, prefix)
             yield from self._readers[path].lines(last=last)
 
@@ -95,7 +97,7 @@ class Readers:
 
     def _paths(self) -> list[Path]:
         if self.trial is None:
-            return sorted(self.folder.log(0).parent.glob("trial-*.log"))
+            return sorted(self.folder.log(0).parent.glob("*.log"))
         path = self.folder.log(self.trial)
         return [path] if path.exists() else []
 
@@ -145,7 +147,7 @@ def _left_by(folder: SweepFolder, trial: TrialResult) -> dict[str, Path]:
 
 
 def _has_content(path: Path) -> bool:
-    return path.is_file() or any(each.is_file() for each in path.rglob("*"))
+    return path.is_file() or any(not each.is_dir() for each in path.rglob("*"))
 
 
 def _output(outputs: Path | None, trial: TrialResult, name: str) -> Path:
@@ -162,11 +164,10 @@ def _copy(path: Path, place: Path) -> Path:
     """Copy a file or a folder; what is there already is refused, never overwritten."""
     if place.exists():
         raise UserError(f"{place} is there already; remove it, or choose another --download-path")
-    place.parent.mkdir(parents=True, exist_ok=True)
-    if path.is_dir():
-        shutil.copytree(path, place)
-    else:
-        shutil.copy2(path, place)
+    half = place.with_name(f".{place.name}.part")
+    shutil.rmtree(half, ignore_errors=True)
+    copy(path, half)
+    half.rename(place)
     return place
 
 

@@ -36,7 +36,8 @@ def node_cache(sweep_id: str) -> Path:
     """
     if sweep_id in ("", "..") or sweep_id != Path(sweep_id).name:
         raise SpecError(f"a sweep's id must be usable as a folder's name, but got {sweep_id!r}")
-    own = private(Path(os.environ.get(PLACE) or tempfile.gettempdir()) / f"raysweep-{os.getuid()}")
+    root = Path(os.environ.get(PLACE) or tempfile.gettempdir()).absolute()
+    own = private(root / f"raysweep-{os.getuid()}")
     return private(own / sweep_id)
 
 
@@ -48,7 +49,7 @@ def user_cache() -> Path:
     """
     place = os.environ.get(PLACE)
     if place:
-        return private(Path(place) / f"raysweep-{os.getuid()}")
+        return private(Path(place).absolute() / f"raysweep-{os.getuid()}")
     return private(Path("~/.cache/raysweep").expanduser())
 
 

@@ -1,7 +1,8 @@
 """The processes of one command: started together, heard, ended with all that descends from them.
 
-One rule: when they are over nothing of them is left, whatever they started and wherever it went.
-They share the trial's process group, so that a slot that kills the trial kills them with it.
+One rule: when they are over nothing of them is left, whatever they started and wherever it went. Each
+has a process group of its own; who ends this process abruptly has them adopted and killed by the
+template.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from raysweep.errors import CommandError
-from raysweep.runtime.process_tree import children, kill_descendants, killed_by, reap
+from raysweep.runtime.process_tree import children, kill_descendants, kill_group, killed_by, reap
 
 KEPT = 50  # lines of output that a failure is told with
 LAST = 400  # characters of them that its one line holds
@@ -59,6 +60,7 @@ class Children:
                     stdin=subprocess.DEVNULL,
                     stdout=writing,
                     stderr=subprocess.STDOUT,
+                    process_group=0,  # `kill 0` in a script is not meant for who supervises it
                 )
                 self.processes.append(process)
         except OSError as error:
@@ -107,7 +109,8 @@ class Children:
         What a command that has ended by itself leaves behind is not asked.
         """
         if any(process.poll() is None for process in self.processes):
-            os.killpg(0, signal.SIGTERM)  # the trial's own process has a handler for it
+            for process in self.processes:
+                kill_group(process.pid, signal.SIGTERM)
             deadline = time.monotonic() + grace
             while self._any_left() and time.monotonic() < deadline:
                 time.sleep(LOOK)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import os
 import selectors
-import shutil
 import signal
 import socket
 import sys
@@ -40,9 +39,10 @@ from raysweep.runtime.shell import PREFIXES, Rendered, text_of, values_of
 from raysweep.runtime.tracking import TrackedRun, Tracking, unproxied
 from raysweep.runtime.trial import Trial
 from raysweep.storage import snapshot
+from raysweep.storage.copying import copy
 from raysweep.storage.folder import SweepFolder
 
-# What Azure uploads from a job's working directory by itself; here it is written where it is kept.
+# What Azure uploads from a job's working directory by itself; here it is copied when the job ends.
 KEPT_FOLDERS = ("outputs", "logs")
 
 Starter = Callable[[str, Mapping[str, str]], list[str]]  # of a script and its variables
@@ -108,10 +108,10 @@ class CommandTrial:
         with Tracking(self._tracked(trial), supervisor.report, record=record) as tracking:
             variables = {
                 **_azures(values),
-                **rendered.variables,
                 **_own(trial, saved.path),
                 **tracking.environment,
                 **self._command.variables,
+                **rendered.variables,
                 **unproxied({**os.environ, **self._command.variables}),
             }
             children = self._start(trial, place, rendered.script, variables)
@@ -119,6 +119,7 @@ class CommandTrial:
                 code = supervisor.watch(children)
             finally:
                 children.end(self._spec.grace)
+                self._keep(trial, place / "work")
         self._judge(trial, code, children.output, tracking)
 
     def _lay_out(self, trial: Trial, work: Path) -> dict[str, str]:
@@ -130,13 +131,27 @@ class CommandTrial:
         for kept in self._kept(trial):
             kept.mkdir(parents=True, exist_ok=True)
         for name in KEPT_FOLDERS:
-            _keep(work / name, self._folder.artifacts(trial.number) / name)
+            kept = self._folder.artifacts(trial.number) / name
+            if kept.is_dir():  # an attempt before this one was here
+                copy(kept, work / name)
+            elif not (work / name).exists():
+                (work / name).mkdir()
         written = {}
         for name, output in self._command.outputs.items():
             path = self._folder.output(trial.number, name)
-            (path.parent if output.type == "uri_file" else path).mkdir(parents=True, exist_ok=True)
+            if output.type != "uri_file" and not path.exists():
+                path.mkdir()
             written[f"outputs.{name}"] = str(path)
         return self._inputs | written
+
+    def _keep(self, trial: Trial, work: Path) -> None:
+        """Keep what the command left in the folders that Azure keeps."""
+        for name in KEPT_FOLDERS:
+            if (work / name).is_dir() and any((work / name).iterdir()):
+                try:
+                    copy(work / name, self._folder.artifacts(trial.number) / name)
+                except OSError as error:
+                    _say(f"./{name} is not kept as a whole: {error}")
 
     def _kept(self, trial: Trial) -> list[Path]:
         """The folders of the sweep that a trial's command writes into."""
@@ -282,17 +297,6 @@ class _Setup:
         _say(line)
         with self._path.open("a") as file:
             file.write(f"{line.rstrip()}\n")
-
-
-def _keep(folder: Path, kept: Path) -> None:
-    """Let a folder of the working directory be one that is kept, with what is in it already."""
-    if folder.is_symlink() or folder.is_file():
-        return  # the code's own, whatever it is for
-    if folder.exists():
-        shutil.copytree(folder, kept, dirs_exist_ok=True)
-        shutil.rmtree(folder)
-    kept.mkdir(parents=True, exist_ok=True)
-    folder.symlink_to(kept)
 
 
 def _azures(values: Mapping[str, object]) -> dict[str, str]:

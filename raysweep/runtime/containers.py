@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from raysweep.core.command import Environment
+from raysweep.runtime.process_tree import MARK
 
 SHELL = "bash"
 ENGINE = "podman"
@@ -28,6 +29,7 @@ NODES_OWN = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
     "PYTHONUNBUFFERED",
+    MARK,
 )  # variables that hold in there, too
 
 # The first process of a container gets no signal that it has no handler for, and its end is the

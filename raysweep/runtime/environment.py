@@ -31,7 +31,12 @@ from raysweep.runtime.cache import once, user_cache
 from raysweep.runtime.process_tree import ending_with_parent
 
 CONDAS = ("micromamba", "mamba", "conda")  # the first that is on PATH builds
-PLAIN = ("python", "pip")  # conda packages that a virtual environment has, too
+PLAIN = (
+    "python",
+    "pip",
+    "setuptools",
+    "wheel",
+)  # conda packages that a virtual environment has, too
 REASON = 200  # characters of the line that says why a build failed
 LAST = 15  # lines of a failed build's output that are told
 PATIENCE = 60.0  # seconds for an interpreter to say its version
@@ -188,10 +193,23 @@ def _virtual(requirements: Sequence[str], python: str, log: Log) -> Prepared:
 
 
 def _conda(document: Mapping[str, Any], log: Log) -> Prepared:
-    """A conda environment; a virtual one where conda is not, and nothing in it needs it."""
+    """A conda environment; a virtual one where nothing in it needs conda, or where there is none."""
     tool = next(filter(None, map(shutil.which, CONDAS)), None)
+    listed = document.get("dependencies") or []
+    packages = [each for each in listed if isinstance(each, str)]
+    pin = _pinned(packages)
+    python = _python(pin)
+    if all(map(_plain, packages)) and (python is not None or tool is None):
+        if python is None:
+            running = platform.python_version()
+            log(f"the environment asks for Python {pin}, and gets this node's {running}")
+        return _virtual(_requirements(listed), python or sys.executable, log)
     if tool is None:
-        return _without_conda(document, log)
+        in_the_way = ", ".join(each for each in packages if not _plain(each))
+        raise EnvironmentBuildError(
+            f"the environment needs {in_the_way} from conda, and {socket.gethostname()} has none of"
+            f" {', '.join(CONDAS)}; install micromamba on every node, {REMEDY}"
+        )
     portable = {key: value for key, value in document.items() if key != "prefix"}
     text = json.dumps(portable, default=str)  # which is YAML, too
 
@@ -210,19 +228,10 @@ def _conda(document: Mapping[str, Any], log: Log) -> Prepared:
     )
 
 
-def _without_conda(document: Mapping[str, Any], log: Log) -> Prepared:
-    listed = document.get("dependencies") or []
-    packages = [each for each in listed if isinstance(each, str)]
-    in_the_way = [each for each in packages if not _plain(each)]
-    if in_the_way:
-        raise UserError(
-            f"conda environment {document.get('name', '')!r} needs {', '.join(in_the_way)} from"
-            f" conda, and {socket.gethostname()} has none of {', '.join(CONDAS)}; install"
-            f" micromamba on every node, {REMEDY}"
-        )
+def _requirements(listed: Sequence[Any]) -> list[str]:
+    """What pip is to install of a conda file's dependencies."""
     sections = [each.get("pip") or [] for each in listed if isinstance(each, Mapping)]
-    requirements = [str(line) for section in sections for line in section]
-    return _virtual(requirements, _python_for(packages, log), log)
+    return [str(line) for section in sections for line in section]
 
 
 def _plain(package: str) -> bool:
@@ -230,16 +239,16 @@ def _plain(package: str) -> bool:
     return found is not None and found[1] in PLAIN
 
 
-def _python_for(packages: Sequence[str], log: Log) -> str:
-    """The interpreter of the version that a conda file asks for, or else the one that runs us."""
-    versions = [found[1] for found in map(CONDA_PYTHON.match, packages) if found]
-    running = platform.python_version()
-    if not versions or running.startswith(f"{versions[0]}."):
+def _pinned(packages: Sequence[str]) -> str:
+    """The Python that a conda file asks for, as `3.11`; "" if any will do."""
+    return next((found[1] for found in map(CONDA_PYTHON.match, packages) if found), "")
+
+
+def _python(version: str) -> str | None:
+    """An interpreter of this version; None if this node has none."""
+    if not version or platform.python_version().startswith(f"{version}."):
         return sys.executable
-    python = shutil.which(f"python{versions[0]}")
-    if python is None:
-        log(f"the environment asks for Python {versions[0]}, and gets this node's {running}")
-    return python or sys.executable
+    return shutil.which(f"python{version}")
 
 
 def _identity(python: str) -> str:

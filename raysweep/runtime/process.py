@@ -21,7 +21,7 @@ import msgpack
 
 from raysweep.core.events import Ending
 from raysweep.core.plain import to_plain
-from raysweep.runtime.process_tree import kill_group, killed_by
+from raysweep.runtime.process_tree import MARK, kill_group, kill_marked, killed_by
 from raysweep.runtime.template import PACKET
 from raysweep.runtime.trial import Message, Order
 from raysweep.storage.folder import SweepFolder
@@ -112,6 +112,10 @@ class Processes:
         self._ready = False  # whether it has imported the user's code
         self._deaths = 0  # of templates in a row that had not
         self._settled = asyncio.Event()  # it has been ready, or it will never be
+        self._mark = self._environment.get(MARK, "")
+        place = self._mark.rpartition(".")[0]  # of the slot; after it comes the incarnation
+        if place:  # one that was killed together with its template may have left something
+            kill_marked(lambda mark: mark != self._mark and mark.rpartition(".")[0] == place)
         self._launch()
 
     def _launch(self) -> None:
@@ -185,6 +189,8 @@ class Processes:
     async def _lost_template(self) -> None:
         """The template is gone: kill what it left behind, and begin another."""
         self._control.close()
+        if self._mark:  # what had left its trial's group has lost who would have found it
+            await asyncio.to_thread(kill_marked, lambda mark: mark == self._mark)
         if not self._ready:
             self._deaths += 1
         if self._deaths >= DEATHS and self.broken is None:

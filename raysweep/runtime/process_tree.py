@@ -16,7 +16,26 @@ from pathlib import Path
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 OUT_OF_MEMORY = "; if nobody sent it, the machine ran out of memory: see `dmesg`"
+MARK = "RAYSWEEP_SLOT"  # the variable that tells whose a process is, wherever it has gone
 GENERATIONS = 100  # of orphans that are looked for, at most
+
+
+def kill_marked(is_meant: Callable[[str], bool]) -> None:
+    """Kill every process of this user whose environment has a mark that is meant."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and is_meant(_mark_of(entry)):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(int(entry.name), signal.SIGKILL)
+
+
+def _mark_of(entry: Path) -> str:
+    """The mark that a process was started with; "" without one."""
+    try:
+        variables = (entry / "environ").read_bytes().split(b"\0")
+    except OSError:  # it has ended, or is somebody else's
+        return ""
+    given = (each for each in variables if each.startswith(f"{MARK}=".encode()))
+    return next(given, b"=").partition(b"=")[2].decode(errors="replace")
 
 
 def killed_by(number: int) -> str:

@@ -29,6 +29,7 @@ from raysweep.runtime import pace
 from raysweep.runtime.failures import failure
 from raysweep.runtime.inline import Inline
 from raysweep.runtime.process import Processes
+from raysweep.runtime.process_tree import MARK
 from raysweep.runtime.trial import Message, Order
 from raysweep.storage.folder import SweepFolder
 
@@ -101,7 +102,10 @@ class Slot:
         self._folder = SweepFolder(Path(post.folder))
         self._spec = self._folder.read_spec()
         self._book = SlotBook(slot=post.slot, incarnation=post.incarnation, places=post.places)
-        self._launcher = _launcher(self._spec, self._folder, {**os.environ, **post.environment})
+        mark = slot_name(self._folder, post.slot, post.incarnation)
+        self._launcher = _launcher(
+            self._spec, self._folder, {**os.environ, **post.environment, MARK: mark}
+        )
         self._running: dict[AttemptId, Running] = {}
         self._ending: set[AttemptId] = set()  # told to stop
         self._dropped: set[AttemptId] = set()  # not the slot's to speak of any more

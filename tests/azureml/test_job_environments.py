@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -93,31 +94,33 @@ def test_problems_of_the_mapping_file_are_told_in_it(mapping: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("dependencies", "expected"),
-    [
-        (["pip", {"pip": ["a", "b==1"]}], {"pip": ("a", "b==1")}),
-        (["python=3.11", "pip=23", {"pip": ["a"]}], {"pip": ("a",)}),
-        (["python"], {}),
-        (["numpy", {"pip": ["a"]}], None),
-        ([{"pip": ["-r requirements.txt"]}], None),
-        (["pip-tools"], None),
-    ],
+    "dependencies",
+    [["pip", {"pip": ["a", "b==1"]}], ["python=3.7", "numpy", {"pip": ["a"]}], [], ["pip-tools"]],
 )
-def test_conda_files_of_pip_alone_need_no_conda(
-    dependencies: list[Any], expected: dict[str, Any] | None
-) -> None:
-    """Where only pip has something to install, pip does it."""
-    document = {"dependencies": dependencies}
+def test_a_conda_file_is_handed_over_whole(dependencies: list[Any]) -> None:
+    """Each node sees for itself whether pip can do it alone."""
+    document = {"name": "mine", "dependencies": dependencies}
     found = job({"image": "i", "conda_file": document}).command.environment
-    expected = {"conda": document} if expected is None else expected
-    assert Environment(image="i", **expected) == found
+    assert Environment(image="i", conda=document) == found
 
 
-def test_another_python_is_noticed() -> None:
-    """A pin of Python is not carried out, and the user hears of it."""
-    document = {"dependencies": ["python=3.7", {"pip": ["a"]}]}
-    (notice,) = job({"image": "i", "conda_file": document}).notices
-    assert "asks for Python 3.7, but trials run with 3." in notice
+def test_a_conda_file_is_what_json_can_hold() -> None:
+    """YAML makes a date of a version that looks like one."""
+    document = {"name": date(2024, 5, 1), "dependencies": ["numpy"]}
+    found = job({"image": "i", "conda_file": document}).command.environment
+    assert {"name": "2024-05-01", "dependencies": ["numpy"]} == found.conda
+
+
+def test_requirements_files_are_read_into_it(tmp_path: Path) -> None:
+    """`-r requirements.txt` is relative to the conda file, which no node has."""
+    (tmp_path / "requirements.txt").write_text("# ours\nmlflow==3.17.2  # exact\n\nnumpy\n")
+    file = tmp_path / "conda.yml"
+    file.write_text("dependencies: [{pip: [-r requirements.txt, pandas]}]")
+    found = job({"conda_file": str(file)}).command.environment.conda
+    assert {"dependencies": [{"pip": ["mlflow==3.17.2", "numpy", "pandas"]}]} == found
+    file.write_text("dependencies: [{pip: [-r none.txt]}]")
+    with pytest.raises(JobFileError, match=r"must name a file that exists, but got '-r none\.txt'"):
+        job({"conda_file": str(file)})
 
 
 def test_a_name_of_its_own_stays() -> None:

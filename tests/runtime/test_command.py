@@ -145,7 +145,10 @@ def test_what_a_failed_command_printed_last_is_told(tmp_path: Path) -> None:
     [
         ("kill -SEGV $$", "the command was killed by SIGSEGV"),
         ("no-such-program", "the command exited with code 127 (command not found)"),
-        ("(kill -9 $BASHPID); exit $?", "the command exited with code 137 (128 + 9: killed by SIGKILL;"),
+        (
+            "(kill -9 $BASHPID); exit $?",
+            "the command exited with code 137 (128 + 9: killed by SIGKILL;",
+        ),
         ("true", "primary metric 'score' never logged (saw nothing: log it with"),
     ],
 )

@@ -214,7 +214,7 @@ def test_conda_packages_without_conda_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         ready(Environment(conda=DOCUMENT), tmp_path, pytest.fail)
     message = str(caught.value)
-    assert "'sk' needs numpy>=1.26 from conda" in message
+    assert "the environment needs numpy>=1.26 from conda" in message
     for remedy in ("install micromamba", "mapping file", "--set raysweep.environment=cluster"):
         assert remedy in message
 
