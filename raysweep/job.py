@@ -15,7 +15,7 @@ from raysweep.runtime import code
 from raysweep.runtime.shell import shown
 from raysweep.storage import snapshot
 from raysweep.storage.copying import copy
-from raysweep.storage.folder import DEFAULT_STORAGE, SweepFolder, new_sweep
+from raysweep.storage.folder import DEFAULT_STORAGE, SweepFolder, find_sweep, made
 from raysweep.sweep import Runnable
 
 
@@ -58,14 +58,17 @@ class JobSweep(Runnable):
         command = self.job.command
         place = Path(command.code) if command.code else None
         document, diff = code.origin(place.parent if place and place.is_file() else place)
-        folder = new_sweep(self.storage, self.spec.name)
-        folder.snapshot.parent.mkdir(parents=True, exist_ok=True)
-        if place is not None:
-            snapshot.pack(place, folder.snapshot, apart=folder.path.parent)
-        text = json.dumps(_reachable(command, folder).to_dict(), indent=2, ensure_ascii=False)
-        files = {folder.command: text.encode(), folder.diff: diff.encode()}
-        folder.create(self.spec, origin={**document, "job": dict(self.job.about)}, files=files)
-        return folder
+        with made(self.storage, self.spec.name) as folder:
+            folder.snapshot.parent.mkdir()
+            if place is not None:
+                snapshot.pack(place, folder.snapshot, apart=folder.path.parent)
+            final = SweepFolder(folder.path.with_name(self.spec.name))
+            reachable = _reachable(command, folder, final)
+            text = json.dumps(reachable.to_dict(), indent=2, ensure_ascii=False)
+            files = {folder.command: text.encode(), folder.diff: diff.encode()}
+            folder.create(self.spec, origin={**document, "job": dict(self.job.about)}, files=files)
+            folder.command.chmod(0o600)  # an address in it may be signed
+        return find_sweep(self.storage, self.spec.name)
 
     def commands(self, trials: list[dict[str, Any]]) -> list[str]:
         """The command of each of these trials, its values written out; outputs as `./outputs`.
@@ -76,22 +79,17 @@ class JobSweep(Runnable):
         return [shown(self.job.command, params) for params in trials]
 
 
-def _reachable(command: Command, folder: SweepFolder) -> Command:
+def _reachable(command: Command, folder: SweepFolder, final: SweepFolder) -> Command:
     """The command with inputs that every node reaches: as they lie, or copied to the storage."""
     from raysweep.runtime import cluster  # noqa: PLC0415  (ray is imported by who runs)
 
     local = {name: Path(each.path) for name, each in command.inputs.items() if not each.remote}
-    if cluster.everywhere(list(local.values())):
-        return command
-    copied = {name: _copied(path, folder.input(name)) for name, path in local.items()}
-    inputs = {
-        name: dataclasses.replace(each, path=copied.get(name, each.path))
-        for name, each in command.inputs.items()
-    }
+    everywhere = cluster.alike_everywhere([*local.values()])
+    inputs = dict(command.inputs)
+    for name, path in local.items():
+        if path not in everywhere:
+            copy(path, folder.input(name) / path.name)
+            inputs[name] = dataclasses.replace(
+                command.inputs[name], path=str(final.input(name) / path.name)
+            )
     return dataclasses.replace(command, inputs=inputs)
-
-
-def _copied(path: Path, place: Path) -> str:
-    """A file or a folder, copied into the sweep's folder under its own name."""
-    copy(path, place / path.name)
-    return str(place / path.name)

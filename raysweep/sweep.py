@@ -20,8 +20,9 @@ from raysweep.core.spec import Limits, Objective, Resources, SweepSpec
 from raysweep.errors import SpecError
 from raysweep.result import Result
 from raysweep.runtime import code
+from raysweep.runtime.proposals import draw
 from raysweep.runtime.screen import ScreenKind
-from raysweep.storage.folder import DEFAULT_STORAGE, SweepFolder, new_sweep
+from raysweep.storage.folder import DEFAULT_STORAGE, SweepFolder, find_sweep, made
 
 
 class Runnable(ABC):
@@ -68,8 +69,7 @@ class Runnable(ABC):
         """The parameters of the first trials, as a sampler that learns nothing yet proposes them."""
         spec = self.spec
         bound = count if spec.total_trials is None else min(count, spec.total_trials)
-        asked = (spec.sampler.propose(spec.space, [], number, spec.seed) for number in range(bound))
-        return [params for params in asked if params is not None]
+        return [dict(params) for params in draw(spec, [], range(bound))]
 
 
 class Sweep(Runnable):
@@ -147,16 +147,15 @@ class Sweep(Runnable):
         data = code.pickled(self.train)
         place = code.home(self.train)
         document, diff = code.origin(place)
-        folder = new_sweep(self.storage, self.spec.name)
-        folder.path.mkdir(parents=True, exist_ok=True)
-        if self.shared is not None:
-            checkpoints.save(folder.shared, dict(self.shared))
-        for relative, source in code.sources(place):
-            (folder.sources / relative).parent.mkdir(parents=True, exist_ok=True)
-            (folder.sources / relative).write_bytes(source)
-        files = {folder.code: data, folder.diff: diff.encode()}
-        folder.create(self.spec, origin=document, files=files)
-        return folder
+        with made(self.storage, self.spec.name) as folder:
+            if self.shared is not None:
+                checkpoints.save(folder.shared, dict(self.shared))
+            for relative, source in code.sources(place):
+                (folder.sources / relative).parent.mkdir(parents=True, exist_ok=True)
+                (folder.sources / relative).write_bytes(source)
+            files = {folder.code: data, folder.diff: diff.encode()}
+            folder.create(self.spec, origin=document, files=files)
+        return find_sweep(self.storage, self.spec.name)
 
 
 def _generated(train: object) -> str:

@@ -144,6 +144,12 @@ REFUSALS: Mapping[str, Refusal] = {
         why="nothing would run",
         remedy="say what a trial runs",
     ),
+    "text": Refusal(
+        what="a variable whose name is empty or holds =; a NUL, or half of a character, in a command"
+        " or a variable",
+        why="no process can be handed it",
+        remedy="leave it out",
+    ),
     "reference": Refusal(
         what="a reference to an input, output or parameter that is not there",
         why=_SERVICE,

@@ -43,7 +43,7 @@ def _text(value: Any, place: Place) -> str:  # noqa: ANN401  (a reader)
     command = text(value, place)
     if not command.strip():
         raise refuse("command", place, "must not be empty")
-    return command
+    return _sendable(command.replace("\r\n", "\n"), place)
 
 
 def _code(value: Any, place: Place) -> str:  # noqa: ANN401  (a reader)
@@ -66,7 +66,32 @@ def _is_remote(path: str) -> bool:
 def _variables(value: Any, place: Place) -> dict[str, str]:  # noqa: ANN401  (a reader)
     """Environment variables, written as Azure ML writes them: `True`, `0.1`; null leaves one out."""
     given: Mapping[Any, Any] = mapping(value, place)
-    return {str(name): str(each) for name, each in given.items() if each is not None}
+    return {
+        _variable(str(name), place.at(name)): _sendable(str(each), place.at(name))
+        for name, each in given.items()
+        if each is not None
+    }
+
+
+def _variable(name: str, place: Place) -> str:
+    if not name or "=" in name:
+        raise refuse("text", place, f"must have a name without =, but got {name!r}", key=True)
+    return _sendable(name, place)
+
+
+def _sendable(value: str, place: Place) -> str:
+    """Text that a process can be handed."""
+    if "\0" in value or not value.isascii() and _is_broken(value):
+        raise refuse("text", place, f"must be Unicode without a NUL, but got {value!r}")
+    return value
+
+
+def _is_broken(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # half of a character
+        return True
+    return False
 
 
 def _processes(value: Any, place: Place) -> int | None:  # noqa: ANN401  (a reader)

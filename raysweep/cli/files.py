@@ -60,6 +60,10 @@ def load(
             f"{file} must be a Python file (.py) or an Azure ML job (.yml), but ends with"
             f" {file.suffix!r}"
         )
+    if environments is not None:
+        raise SpecError(
+            f"--environments is for Azure ML jobs, and {file} is Python: give it to rs.load(...)"
+        )
     sweep = found_in(_imported(file))
     sweep.spec = changed(sweep.spec, {**settings, **given})
     return sweep

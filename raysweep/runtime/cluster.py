@@ -94,30 +94,49 @@ def require_shared(folder: Path) -> None:
         )
 
 
-def everywhere(paths: Sequence[Path]) -> bool:
-    """Whether each node of the cluster has all of these paths."""
+def alike_everywhere(paths: Sequence[Path]) -> set[Path]:
+    """Those of the paths at which every node of the cluster has the same as this machine.
+
+    A node that the autoscaler has not started yet is taken for one like those that there are; where
+    there is none but this, nothing is known of it.
+    """
     alive = nodes() if ray.is_initialized() else []
-    return len(alive) <= 1 or all(_has(node, paths) for node in alive)
-
-
-def _has(node: Mapping[str, Any], paths: Sequence[Path]) -> bool:
-    there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-    look = ray.remote(_all_there).options(num_cpus=0, scheduling_strategy=there)
+    if len(alive) <= 1:
+        return set() if alive and node_types() else set(paths)
+    names = [str(path) for path in paths]
+    asked = [_on(node, ray.remote(_looks)).remote(names) for node in alive]
     try:
-        return bool(ray.get(look.remote([str(path) for path in paths]), timeout=PROBE))
+        answers = ray.get(asked, timeout=PROBE)
     except (ray.exceptions.RayError, TimeoutError):
-        return False
+        return set()
+    here = _looks(names)
+    return {path for at, path in enumerate(paths) if all(a[at] == here[at] for a in answers)}
 
 
-def _all_there(paths: Sequence[str]) -> bool:
-    return all(Path(path).exists() for path in paths)
+def _looks(paths: Sequence[str]) -> list[tuple[int, int] | None]:
+    """How each path looks: its size and time, of a folder how many entries; None where it is not."""
+    found: list[tuple[int, int] | None] = []
+    for path in map(Path, paths):
+        try:
+            stat = path.stat()
+            size = len([*path.iterdir()]) if path.is_dir() else stat.st_size
+        except OSError:
+            found.append(None)
+        else:
+            found.append((size, int(stat.st_mtime)))
+    return found
+
+
+def _on(node: Mapping[str, Any], task: Any) -> Any:  # noqa: ANN401  (Ray's own)
+    """A task that runs on this node, and takes nothing of it."""
+    there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+    return task.options(num_cpus=0, scheduling_strategy=there)
 
 
 def _reads(node: Mapping[str, Any], probe: Path, nonce: str) -> bool:
-    there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-    read = ray.remote(_content).options(num_cpus=0, scheduling_strategy=there)
+    read = _on(node, ray.remote(_content)).remote(str(probe))
     try:
-        return bool(ray.get(read.remote(str(probe)), timeout=PROBE) == nonce)
+        return bool(ray.get(read, timeout=PROBE) == nonce)
     except (ray.exceptions.RayError, TimeoutError):
         return False
 

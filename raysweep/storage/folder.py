@@ -7,9 +7,12 @@ them. `spec.json` is written last: a folder without it is no sweep.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,7 +28,7 @@ from raysweep.errors import (
     SweepExistsError,
     SweepNotFoundError,
 )
-from raysweep.storage.atomic import create_exclusive, write_bytes
+from raysweep.storage.atomic import create_exclusive, flush_folder, write_bytes
 
 DEFAULT_STORAGE = "~/raysweep"
 
@@ -213,6 +216,33 @@ def new_sweep(storage: str | os.PathLike[str], name: str) -> SweepFolder:
     return folder
 
 
+@contextlib.contextmanager
+def made(storage: str | os.PathLike[str], name: str) -> Iterator[SweepFolder]:
+    """A new sweep's folder while it is filled; it gets its name when the block ends without an error.
+
+    What fails on the way leaves nothing, and of two that make the same at once one is refused.
+
+    Raises:
+        SweepExistsError: the name is taken.
+        StorageUnusableError: the storage cannot be written.
+    """
+    final = new_sweep(storage, name)
+    staging = final.path.with_name(f".{name}-{secrets.token_hex(4)}")
+    try:
+        staging.mkdir()
+        yield SweepFolder(staging)
+        flush_folder(staging)
+        try:
+            staging.rename(final.path)
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                raise _taken(final) from None
+            raise _unusable(final.path, error) from error
+        flush_folder(final.path.parent)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
 def find_sweep(storage: str | os.PathLike[str], name: str) -> SweepFolder:
     """The folder of a sweep that is there.
 
@@ -228,7 +258,7 @@ def find_sweep(storage: str | os.PathLike[str], name: str) -> SweepFolder:
 def sweeps(storage: str | os.PathLike[str]) -> Iterator[SweepFolder]:
     """Every sweep in a storage, by name."""
     root = storage_path(storage)
-    children = sorted(root.iterdir()) if root.is_dir() else []
+    children = sorted(root.glob("[!.]*")) if root.is_dir() else []  # one in the making has a dot
     yield from (folder for child in children if (folder := SweepFolder(child)).exists())
 
 

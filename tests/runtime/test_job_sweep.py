@@ -37,7 +37,7 @@ def test_inputs_that_a_node_lacks_go_to_the_storage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With their own names; what each node fetches for itself stays an address."""
-    monkeypatch.setattr(cluster, "everywhere", lambda _: False)
+    monkeypatch.setattr(cluster, "alike_everywhere", lambda _: set())
     folder = job(tmp_path, "", inputs=inputs(tmp_path)).create()
     read = folder.read_command().inputs
     assert "1" == (Path(read["folder"].path) / "a.csv").read_text()
@@ -70,6 +70,19 @@ def test_a_job_in_the_folder_of_its_sweeps_does_not_pack_them(tmp_path: Path) ->
     assert not [each for each in names if each.startswith("sweeps")]
 
 
+def test_how_paths_look_tells_them_apart(tmp_path: Path) -> None:
+    """A file that was changed, a folder that has one more, one that is not there."""
+    inputs(tmp_path)
+    paths = [str(tmp_path / "data"), str(tmp_path / "b.csv"), str(tmp_path / "none")]
+    before = cluster._looks(paths)
+    assert before[2] is None
+    (tmp_path / "data" / "more").touch()
+    (tmp_path / "b.csv").write_text("22")
+    after = cluster._looks(paths)
+    assert before[0] != after[0]
+    assert before[1] != after[1]
+
+
 def test_a_second_sweep_of_one_name_is_refused(tmp_path: Path) -> None:
     """The first one's folder is untouched."""
     job(tmp_path, "").create()
@@ -83,7 +96,7 @@ def test_an_empty_code_folder_is_refused_before_the_sweep_exists(tmp_path: Path)
     (tmp_path / "code" / ".amlignore").write_text("*\n")
     with pytest.raises(SpecError, match="has no file to send"):
         sweep.create()
-    assert not (tmp_path / "sweeps" / "t" / "spec.json").exists()
+    assert not list((tmp_path / "sweeps").iterdir())
 
 
 def test_unused_gpus_are_pointed_out(monkeypatch: pytest.MonkeyPatch) -> None:
