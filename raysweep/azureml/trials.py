@@ -15,6 +15,7 @@ from raysweep.azureml.documents import Place
 from raysweep.azureml.environments import Environments
 from raysweep.azureml.readers import Reader, Table, mapping, refused, text
 from raysweep.azureml.refusals import refuse
+from raysweep.core import checks
 
 
 def table(environments: Environments) -> Table:
@@ -81,17 +82,9 @@ def _variable(name: str, place: Place) -> str:
 
 def _sendable(value: str, place: Place) -> str:
     """Text that a process can be handed."""
-    if "\0" in value or not value.isascii() and _is_broken(value):
+    if "\0" in value or not checks.is_unicode(value):
         raise refuse("text", place, f"must be Unicode without a NUL, but got {value!r}")
     return value
-
-
-def _is_broken(value: str) -> bool:
-    try:
-        value.encode()
-    except UnicodeEncodeError:  # half of a character
-        return True
-    return False
 
 
 def _processes(value: Any, place: Place) -> int | None:  # noqa: ANN401  (a reader)

@@ -70,7 +70,7 @@ def storable(name: str, value: object) -> None:
             storable(f"{name}[{index}]", item)
     elif isinstance(value, int) and not isinstance(value, bool):
         whole(name, value, at_least=LEAST, at_most=MOST)
-    elif isinstance(value, str) and not _is_unicode(value):
+    elif isinstance(value, str) and not is_unicode(value):
         raise SpecError(f"{name} must be Unicode text, but got {described(value)}")
 
 
@@ -125,10 +125,11 @@ def described(value: object) -> str:
     return f"{shown} ({type(value).__name__})"
 
 
-def _is_unicode(text: str) -> bool:
+def is_unicode(text: str) -> bool:
+    """Whether a string is text: no half of a character, as Python makes of a broken file name."""
     try:
         text.encode()
-    except UnicodeEncodeError:  # half of a character, as Python makes of a broken file name
+    except UnicodeEncodeError:
         return False
     return True
 

@@ -278,9 +278,9 @@ def become_trial(template: int, printing: int = 1) -> None:
             stream.reconfigure(line_buffering=True)  # a killed trial's last lines are wanted most
     die_with_parent(template)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.signal(
-        signal.SIGINT, signal.default_int_handler
-    )  # what it starts may want to be asked so
+    # What it starts may want to be interrupted; Ray's threads block that, and forks inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
 
 @contextlib.contextmanager

@@ -24,7 +24,10 @@ def job(folder: Path, script: str, **changes: Any) -> rs.JobSweep:  # noqa: ANN4
     code = folder / "code"
     code.mkdir(exist_ok=True)
     (code / "train.py").write_text(dedent(script))
-    limits = {"max_total_trials": 4, "max_concurrent_trials": 1} | changes.pop("limits", {})
+    # The timeout ends a test that hangs; none is near it.
+    limits = {"max_total_trials": 4, "max_concurrent_trials": 1, "timeout": 120} | changes.pop(
+        "limits", {}
+    )
     trial = {
         "code": str(code),
         "command": f"python train.py {LR}",
