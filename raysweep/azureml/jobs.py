@@ -278,9 +278,18 @@ class _Reading:
             ("trial.", trial.get("resources", {})),
         ):
             unused += [f"{prefix}resources.{key}" for key in UNUSED_RESOURCES if key in resources]
+        written = self.document.value.get("outputs") or {}
+        unused += [
+            f"outputs.{name}.{key}"
+            for name, output in written.items()
+            for key in UNUSED_OUTPUT
+            if isinstance(output, Mapping) and key in output
+        ]
         if unused:
             self.notices.append(f"not used here: {', '.join(unused)}")
 
+
+UNUSED_OUTPUT = ("path", "name", "version")  # where Azure ML would put and register it
 
 _SPEC_KEYS = ("max_attempts", "sync_decisions", "grace", "lease")
 

@@ -32,7 +32,7 @@ from raysweep.core.space import Choice, Expression, Space, Value
 
 LEAST_START = 5  # trials that are Sobol points, at least; one more than there are dimensions
 MOST_START = 16
-MOST_POINTS = 256  # that a process is fitted to: its cost grows with their cube
+MOST_POINTS = 160  # that a process is fitted to: its cost grows with their cube
 EVERYWHERE = 1_024  # candidates drawn from the whole space
 AROUND = 256  # candidates around the best, in each round of looking closer
 ROUNDS = 4
