@@ -12,7 +12,7 @@ from typing import Any
 from raysweep.azureml import Job, read_job
 from raysweep.core.command import Command
 from raysweep.runtime import code
-from raysweep.runtime.shell import shown
+from raysweep.runtime.command.shell import shown
 from raysweep.storage import snapshot
 from raysweep.storage.copying import copy
 from raysweep.storage.folder import DEFAULT_STORAGE, SweepFolder, find_sweep, made

@@ -27,7 +27,7 @@ from raysweep.core.policies import Bandit, MedianStopping, NoPolicy, Policy, Tru
 from raysweep.core.state import SweepState
 from raysweep.core.trials import TERMINAL
 from raysweep.errors import CommandError
-from raysweep.runtime.shell import shown
+from raysweep.runtime.command.shell import shown
 from raysweep.runtime.table import number
 from raysweep.storage import journal
 from raysweep.storage.folder import SweepFolder

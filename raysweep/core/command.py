@@ -1,7 +1,7 @@
 """A trial that is a shell command: what it runs, reads, writes and needs.
 
 One rule: it is data. Whatever wrote it down (a job file, an SDK object) has resolved every path to
-an absolute one and refused what cannot be run; `runtime/command.py` carries it out.
+an absolute one and refused what cannot be run; `runtime/command/` carries it out.
 
 In the text of a command `${{search_space.lr}}`, `${{inputs.data}}` and `${{outputs.model}}` stand
 for a trial's values; `references_in` finds them.

@@ -236,7 +236,7 @@ def load(folder: SweepFolder) -> Loaded:
     before = _threads()
     checkpoints.prepare()
     if folder.command.exists():
-        from raysweep.runtime.command import CommandTrial  # noqa: PLC0415  (only sweeps of commands need it)
+        from raysweep.runtime.command.trial import CommandTrial  # noqa: PLC0415  (only sweeps of commands need it)
 
         command = CommandTrial(folder)
         return Loaded(command, clean_up=command.close)

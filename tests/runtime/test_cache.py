@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from raysweep.errors import SpecError, StorageUnusableError
-from raysweep.runtime.cache import node_cache, once, private, user_cache
+from raysweep.runtime.command.cache import node_cache, once, private, user_cache
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def test_a_maker_that_raises_leaves_nothing(tmp_path: Path) -> None:
 SLOW_MAKER = """
 import sys, time
 from pathlib import Path
-from raysweep.runtime.cache import once
+from raysweep.runtime.command.cache import once
 
 def make(folder, lock):
     (folder / "half").touch()

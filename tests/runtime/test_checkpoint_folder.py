@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from raysweep.runtime.checkpoint_folder import CheckpointFolder
+from raysweep.runtime.command.checkpoint_folder import CheckpointFolder
 from raysweep.storage import checkpoints
 
 
@@ -33,7 +33,7 @@ def test_only_what_has_changed_is_taken(tmp_path: Path) -> None:
     taken = folder.changed()
     assert taken is not None
     assert {"files": {"a": b"22"}} == taken.tree
-    assert taken.written == (folder.path / "a").stat().st_mtime
+    assert taken.written == pytest.approx((folder.path / "a").stat().st_mtime)
     assert folder.changed() is None
     (folder.path / "a").unlink()
     assert folder.changed() is None, "a folder without files is no checkpoint"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from raysweep.core.command import Environment
-from raysweep.runtime.containers import Container, suits
+from raysweep.runtime.command.containers import Container, suits
 
 CONTAINER = Container(
     image="registry.example/train:3",

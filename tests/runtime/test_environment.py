@@ -21,8 +21,8 @@ import pytest
 
 from raysweep.core.command import Environment
 from raysweep.errors import UserError
-from raysweep.runtime import environment as environments
-from raysweep.runtime.environment import Prepared, advice, ready
+from raysweep.runtime.command import environment as environments
+from raysweep.runtime.command.environment import Prepared, advice, ready
 
 
 @pytest.fixture(autouse=True)
@@ -225,8 +225,8 @@ BUILDER = """
 import sys
 from pathlib import Path
 from raysweep.core.command import Environment
-from raysweep.runtime import environment as environments
-from raysweep.runtime.environment import ready
+from raysweep.runtime.command import environment as environments
+from raysweep.runtime.command.environment import ready
 
 environment = Environment(conda={"dependencies": ["numpy"]})
 ready(environment, Path(sys.argv[1]), lambda line: print(line, flush=True))

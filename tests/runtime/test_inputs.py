@@ -16,8 +16,8 @@ import pytest
 
 from raysweep.core.command import Input
 from raysweep.errors import ClusterError, StorageUnusableError, UserError
-from raysweep.runtime import inputs
-from raysweep.runtime.inputs import fetch
+from raysweep.runtime.command import inputs
+from raysweep.runtime.command.inputs import fetch
 
 BODY = b"sepal,petal\n" * 10_000
 
@@ -193,7 +193,7 @@ FETCHER = """
 import sys
 from pathlib import Path
 from raysweep.core.command import Input
-from raysweep.runtime.inputs import fetch
+from raysweep.runtime.command.inputs import fetch
 print(fetch(Input(type="uri_file", path=sys.argv[1]), Path(sys.argv[2])))
 """
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from raysweep.core.command import references_in
 from raysweep.errors import CommandError
-from raysweep.runtime.quoting import Place, places_in
-from raysweep.runtime.shell import Rendered, text_of
+from raysweep.runtime.command.quoting import Place, places_in
+from raysweep.runtime.command.shell import Rendered, text_of
 
 X = "${{search_space.x}}"
 ECHO = f"{sys.executable} -c 'import json, sys; print(json.dumps(sys.argv[1:]))'"

@@ -30,7 +30,7 @@ from typing import Self
 from raysweep.core.command import Command, Reference, references_in
 from raysweep.core.events import Params
 from raysweep.errors import CommandError
-from raysweep.runtime.quoting import CALCULATES, HERE, Place, places_in
+from raysweep.runtime.command.quoting import CALCULATES, HERE, Place, places_in
 
 # Under these prefixes Azure hands the values out, by the kind of reference.
 PREFIXES = {

@@ -27,7 +27,7 @@ from typing import Any
 
 from raysweep.core.command import Environment
 from raysweep.errors import EnvironmentBuildError, UserError
-from raysweep.runtime.cache import once, user_cache
+from raysweep.runtime.command.cache import once, user_cache
 from raysweep.runtime.process_tree import ending_with_parent
 
 CONDAS = ("micromamba", "mamba", "conda")  # the first that is on PATH builds

@@ -29,13 +29,13 @@ from raysweep.errors import (
     Stopped,
     UserError,
 )
-from raysweep.runtime import containers, environment, inputs
-from raysweep.runtime.cache import Berth
-from raysweep.runtime.checkpoint_folder import CheckpointFolder
-from raysweep.runtime.children import Children, Start, how_it_ended, kind_of, last_words
-from raysweep.runtime.environment import Prepared
+from raysweep.runtime.command import containers, environment, inputs
+from raysweep.runtime.command.cache import Berth
+from raysweep.runtime.command.checkpoint_folder import CheckpointFolder
+from raysweep.runtime.command.children import Children, Start, how_it_ended, kind_of, last_words
+from raysweep.runtime.command.environment import Prepared
+from raysweep.runtime.command.shell import PREFIXES, Rendered, text_of, values_of
 from raysweep.runtime.process_tree import adopt_orphans
-from raysweep.runtime.shell import PREFIXES, Rendered, text_of, values_of
 from raysweep.runtime.tracking import TrackedRun, Tracking, unproxied
 from raysweep.runtime.trial import Trial
 from raysweep.storage import snapshot

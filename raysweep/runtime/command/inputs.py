@@ -27,7 +27,7 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from raysweep.core.command import DIRECT, FOLDERS, Input
 from raysweep.errors import ClusterError, StorageUnusableError, UserError
-from raysweep.runtime.cache import once
+from raysweep.runtime.command.cache import once
 
 TRIES = 3
 PAUSE = 1.0  # seconds before the second try; doubled before each further one
