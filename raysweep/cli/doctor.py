@@ -25,7 +25,10 @@ from raysweep.storage.folder import storage_path
 
 LEAST_PYTHON = (3, 11)
 LEAST_RAY = (2, 60)
-PACKAGES = ("numpy", "scipy", "pyarrow", "msgpack", "cloudpickle", "sortedcontainers", "rich")
+PACKAGES = (
+    *("numpy", "scipy", "pyarrow", "msgpack", "cloudpickle"),
+    *("sortedcontainers", "rich", "pathspec", "PyYAML"),
+)
 KNOCK = 5.0  # seconds that a cluster has to open its port
 COMMITS = 20  # that are timed
 SLOW = 20.0  # milliseconds a commit from which on a storage is worth a word
