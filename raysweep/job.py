@@ -51,7 +51,7 @@ class JobSweep(Runnable):
         self.job = job
         self.spec = job.spec
         self.storage = storage
-        self.notices = job.notices
+        self.notices = (*job.notices, *_preparing(job))
 
     def create(self) -> SweepFolder:
         """Make the sweep's folder: spec, command, and a snapshot of its code folder."""
@@ -77,6 +77,17 @@ class JobSweep(Runnable):
             CommandError: a value cannot stand where the command asks for it.
         """
         return [shown(self.job.command, params) for params in trials]
+
+
+def _preparing(job: Job) -> list[str]:
+    """What a person should know who waits for the first trial."""
+    environment = job.command.environment
+    if not environment.pip and environment.conda is None:
+        return []
+    return [
+        "each node installs the environment before its first trial, unless it has it already; to see"
+        f" how far it is: raysweep logs {job.spec.name} -f"
+    ]
 
 
 def _reachable(command: Command, folder: SweepFolder, final: SweepFolder) -> Command:

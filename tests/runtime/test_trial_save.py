@@ -1,0 +1,67 @@
+"""Checkpoints that belong to the report before them, and reports that cannot be sent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from raysweep.core.events import AttemptId
+from raysweep.errors import MetricError
+from raysweep.runtime.trial import Message, Order, Trial
+
+
+class Listener:
+    """The other end of a trial's channel, which takes messages up to a size."""
+
+    def __init__(self) -> None:
+        self.heard: list[Message] = []
+
+    def send(self, message: Message) -> None:
+        if message[0] == "report" and len(message[2]) > 10:
+            raise MetricError("too large")
+        self.heard.append(message)
+
+    def receive(self, *, wait: bool) -> Message | None:
+        del wait
+        return None
+
+    def fileno(self) -> int:
+        return -1
+
+
+@pytest.fixture
+def listener() -> Listener:
+    """What hears the trial."""
+    return Listener()
+
+
+@pytest.fixture
+def trial(tmp_path: Path, listener: Listener) -> Trial:
+    """A trial without a slot."""
+    order = Order(id=AttemptId(0, 1), params={}, seed=1, folder=str(tmp_path))
+    return Trial(order, listener)
+
+
+def test_a_report_that_was_not_sent_has_no_number(trial: Trial, listener: Listener) -> None:
+    """The checkpoint of the second report that arrives is the second's, not the third's."""
+    trial.report(score=1)
+    with pytest.raises(MetricError, match="too large"):
+        trial.report({f"m{number}": 1.0 for number in range(20)})
+    trial.report(score=2, checkpoint={"a": 1})
+    assert ["report", "report", "saved"] == [message[0] for message in listener.heard]
+    assert 2 == listener.heard[-1][1]
+
+
+def test_a_checkpoint_may_follow_its_report(trial: Trial, listener: Listener) -> None:
+    """Once, and not before there is one."""
+    with pytest.raises(MetricError, match="needs a report before it"):
+        trial.save({"a": 1})
+    trial.report(score=1)
+    trial.save({"a": 1})
+    assert ["saved", 1] == listener.heard[-1][:2]
+    with pytest.raises(MetricError, match="has no checkpoint yet"):
+        trial.save({"a": 2})
+    trial.report(score=2, checkpoint={"a": 2})
+    with pytest.raises(MetricError, match="has no checkpoint yet"):
+        trial.save({"a": 3})
