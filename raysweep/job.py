@@ -84,10 +84,8 @@ def _preparing(job: Job) -> list[str]:
     environment = job.command.environment
     if not environment.pip and environment.conda is None:
         return []
-    return [
-        "each node installs the environment before its first trial, unless it has it already; to see"
-        f" how far it is: raysweep logs {job.spec.name} -f"
-    ]
+    line = "each node installs the environment before its first trial, unless it is there already"
+    return [f"{line}; `raysweep logs NAME -f` shows how far it is"]
 
 
 def _reachable(command: Command, folder: SweepFolder, final: SweepFolder) -> Command:
