@@ -98,6 +98,13 @@ class TrialProcess:
         return ["end", Ending.KILLED.value, error, "", "", ""]
 
 
+def _is_older(mark: str, other: str) -> bool:
+    """Whether a mark is that of an earlier incarnation of a slot than another: `...slot-3.1`."""
+    place, _, incarnation = mark.rpartition(".")
+    same, _, later = other.rpartition(".")
+    return place == same != "" and incarnation.isdecimal() and int(incarnation) < int(later)
+
+
 class Processes:
     """The template process of a slot and the trials that it has forked."""
 
@@ -113,9 +120,8 @@ class Processes:
         self._deaths = 0  # of templates in a row that had not
         self._settled = asyncio.Event()  # it has been ready, or it will never be
         self._mark = self._environment.get(MARK, "")
-        place = self._mark.rpartition(".")[0]  # of the slot; after it comes the incarnation
-        if place:  # one that was killed together with its template may have left something
-            kill_marked(lambda mark: mark != self._mark and mark.rpartition(".")[0] == place)
+        if self._mark:  # one that was killed together with its template may have left something
+            kill_marked(lambda mark: _is_older(mark, self._mark))
         self._launch()
 
     def _launch(self) -> None:

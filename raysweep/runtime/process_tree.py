@@ -21,9 +21,10 @@ GENERATIONS = 100  # of orphans that are looked for, at most
 
 
 def kill_marked(is_meant: Callable[[str], bool]) -> None:
-    """Kill every process of this user whose environment has a mark that is meant."""
+    """Kill every process of this user whose environment has a mark that is meant, but not this."""
+    own = str(os.getpid())
     for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and is_meant(_mark_of(entry)):
+        if entry.name.isdigit() and entry.name != own and is_meant(_mark_of(entry)):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(int(entry.name), signal.SIGKILL)
 

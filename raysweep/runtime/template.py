@@ -44,10 +44,12 @@ from raysweep.core.plain import from_plain
 from raysweep.errors import MetricError
 from raysweep.runtime.failures import failure
 from raysweep.runtime.process_tree import (
+    MARK,
     adopt_orphans,
     die_with_parent,
     kill_descendants,
     kill_group,
+    kill_marked,
 )
 from raysweep.runtime.trial import Message, Order, TrainingFunction, run
 from raysweep.storage import checkpoints
@@ -131,7 +133,8 @@ class Template:
         """Import the user's code, then serve until the slot is gone."""
         self._tell(["born", os.getpid()])
         try:
-            with ending_with(self._control):
+            prepares = self._folder.command.exists()
+            with (ending_all_with if prepares else ending_with)(self._control):
                 loaded = load(self._folder)
         except BaseException as error:  # noqa: BLE001  (the user's code: whatever it raises is told)
             told = failure(error)
@@ -296,6 +299,35 @@ def ending_with(control: socket.socket) -> Iterator[None]:
         yield
     finally:
         fcntl.fcntl(control, fcntl.F_SETFL, flags)
+
+
+@contextlib.contextmanager
+def ending_all_with(control: socket.socket) -> Iterator[None]:
+    """End this process and all that carries its mark when the other end closes, from a thread.
+
+    For what is prepared by our own code, and by tools that start processes of their own. The thread
+    is gone when the block ends, before anything is forked.
+    """
+    done, over = socket.socketpair()
+    mark = os.environ.get(MARK, "")
+
+    def watch() -> None:
+        with selectors.DefaultSelector() as selector:
+            for each in (control, done):
+                selector.register(each, selectors.EVENT_READ)
+            if any(key.fileobj is control for key, _ in selector.select()):
+                kill_marked(lambda found: found == mark != "")
+                os._exit(1)
+
+    watching = threading.Thread(target=watch, daemon=True)
+    watching.start()
+    try:
+        yield
+    finally:
+        over.send(b".")
+        watching.join()
+        done.close()
+        over.close()
 
 
 def _is_open(control: socket.socket) -> bool:

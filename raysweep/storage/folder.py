@@ -235,7 +235,7 @@ def made(storage: str | os.PathLike[str], name: str) -> Iterator[SweepFolder]:
         try:
             staging.rename(final.path)
         except OSError as error:
-            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
                 raise _taken(final) from None
             raise _unusable(final.path, error) from error
         flush_folder(final.path.parent)
@@ -250,7 +250,7 @@ def find_sweep(storage: str | os.PathLike[str], name: str) -> SweepFolder:
         SweepNotFoundError: there is none of this name; the message suggests the nearest.
     """
     folder = SweepFolder(storage_path(storage) / name)
-    if not folder.exists():
+    if not folder.exists() or name.startswith("."):  # one in the making has a dot
         raise _missing(folder)
     return folder
 
@@ -263,6 +263,10 @@ def sweeps(storage: str | os.PathLike[str]) -> Iterator[SweepFolder]:
 
 
 def _taken(folder: SweepFolder) -> SweepExistsError:
+    if not folder.exists():
+        return SweepExistsError(
+            f"{folder.path} is there already, and is no sweep; remove it, or choose another name"
+        )
     return SweepExistsError(
         f"a sweep named {folder.name!r} is already in {folder.path.parent}; take it up with"
         f" `raysweep resume {folder.name}`, or choose another name"

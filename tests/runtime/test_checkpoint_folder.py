@@ -33,7 +33,7 @@ def test_only_what_has_changed_is_taken(tmp_path: Path) -> None:
     taken = folder.changed()
     assert taken is not None
     assert {"files": {"a": b"22"}} == taken.tree
-    assert taken.written == pytest.approx((folder.path / "a").stat().st_mtime)
+    assert taken.written == pytest.approx((folder.path / "a").stat().st_ctime)
     assert folder.changed() is None
     (folder.path / "a").unlink()
     assert folder.changed() is None, "a folder without files is no checkpoint"

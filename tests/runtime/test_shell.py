@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from raysweep.core.command import references_in
 from raysweep.errors import CommandError
-from raysweep.runtime.command.quoting import Place, places_in
+from raysweep.runtime.command.quoting import Place, stands_in
 from raysweep.runtime.command.shell import Rendered, text_of
 
 X = "${{search_space.x}}"
@@ -150,6 +150,21 @@ HARD = [
     f"sh -ec 'echo {X}'",
     f"echo {X} | bash",
     f"eval echo {X}",
+    f'eval "\n echo {X}\n"',
+    f"bash -c '\n echo {X}\n'",
+    f"timeout 5 /bin/sh -ce 'echo {X}'",
+    f'bash <<< "echo {X}"',
+    f"bash <(echo echo {X})",
+    f". <(echo echo {X})",
+    f"cat <<EOF | bash\necho {X}\nEOF\n",
+    f"bash <<EOF\ncat <<< ok\necho {X}\nEOF\n",
+    f"source /dev/stdin <<EOF\necho {X}\nEOF\n",
+    f'eval "$(cat <<EOF\necho {X}\nEOF\n)"',
+    f"python3 - <<EOF\nprint('{X}')\nEOF\n",
+    f"[[ -n a &&\n {X} -gt 1 ]]",
+    f"a[ {X} ]=1",
+    f"a=([{X}]=1)",
+    f"trap '\n echo {X}\n' EXIT",
     f"trap 'echo {X}' EXIT",
     f"echo hi >& run-{X}.log",
     f'echo $(( "{X}" + 1 ))',
@@ -200,6 +215,39 @@ def test_a_harmless_value_may_stand_anywhere(text: str) -> None:
         assert text.replace(X, "3") == rendered.script == rendered.shown
 
 
+@pytest.mark.parametrize(
+    "value", ["a b (c)", '{"a": [1, "b"]}', "C:\\data\\x", "https://h/p?a=1&b=2"]
+)
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"test -d . && {ECHO} {X}",
+        f"set -ex\n[ -d out ] || true\n{ECHO} {X}",
+        f'export A={X}; {ECHO} "$A"',
+        f"unset LD_PRELOAD; trap 'true' EXIT; {ECHO} {X}",
+        f"echo true | sh && {ECHO} {X}",
+        f"bash -c 'true' && {ECHO} \"{X}\"",
+        f"timeout 20 {ECHO} {X}",
+        f'if [ "{X}" = a ]; then true; else {ECHO} {X}; fi',
+        f"for i in 1; do\n  {ECHO} {X}\ndone",
+        f"{ECHO} {X} | cat",
+    ],
+)
+def test_an_argument_of_its_own_may_be_anything(text: str, value: str, tmp_path: Path) -> None:
+    """Beside tests, traps, shells and loops that have nothing to do with it."""
+    assert [value] == argv(text, value, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["main.py test --mode test --x", "train.sh -c conf.yml --x", "a.py layers[0]=", "a.py eval"],
+)
+def test_words_that_only_look_dangerous_refuse_nothing(words: str) -> None:
+    """They are arguments of a program."""
+    start = "bash" if words.startswith("train.sh") else "python"
+    assert "'a b'" in Rendered.of(f"{start} {words} {X}", {"search_space.x": "a b"}).shown
+
+
 def test_a_name_is_not_continued_by_a_value(tmp_path: Path) -> None:
     """`$HOME` stays `$HOME` in front of a value."""
     assert [f"{Path.home()}work"] == argv(f"{ECHO} $HOME{X}", "work", tmp_path)
@@ -246,7 +294,7 @@ def test_values_are_shown_as_azure_shows_them(value: object, shown: str) -> None
 )
 def test_knows_how_bash_reads_a_place(text: str, places: list[Place]) -> None:
     """Quotes, expansions, comments and calculations, nested."""
-    assert places == [place for _, place in places_in(text)]
+    assert places == [stand.place for stand in stands_in(text)]
 
 
 @settings(max_examples=60)
@@ -264,4 +312,4 @@ def test_every_reference_is_found_once() -> None:
     """However it is spaced, also where nothing is quoted."""
     text = "a ${{ search_space.x }}${{inputs.data}} '${{outputs.m}}'"
     assert ["search_space.x", "inputs.data", "outputs.m"] == [str(r) for r in references_in(text)]
-    assert 3 == len(places_in(text))
+    assert 3 == len(stands_in(text))

@@ -23,9 +23,19 @@ from raysweep.errors import SpecError, StorageUnusableError
 PLACE = "RAYSWEEP_CACHE"  # the variable that says where, in place of the defaults
 PRIVATE = 0o700
 BERTH = "trials-"  # what the names of berths begin with
-HELD, GUARD = ".held", ".guard"  # the lock of a berth; that of all berths of a cache
+HELD, GUARD = ".held", ".guard"  # the lock of a berth; what ends the name of that of a cache
 
 Make = Callable[[Path, int], None]  # fills a folder; the lock's descriptor, for its children
+
+
+def node_root() -> Path:
+    """The folder of this node in which sweeps have theirs, this user's alone.
+
+    Raises:
+        StorageUnusableError: It cannot be made, or is somebody else's.
+    """
+    root = Path(os.environ.get(PLACE) or tempfile.gettempdir()).absolute()
+    return private(private(root / f"raysweep-{os.getuid()}") / "sweeps")
 
 
 def node_cache(sweep_id: str) -> Path:
@@ -34,11 +44,9 @@ def node_cache(sweep_id: str) -> Path:
     Raises:
         StorageUnusableError: It cannot be made, or is somebody else's.
     """
-    if sweep_id in ("", "..") or sweep_id != Path(sweep_id).name:
+    if not sweep_id or sweep_id != Path(sweep_id).name:
         raise SpecError(f"a sweep's id must be usable as a folder's name, but got {sweep_id!r}")
-    root = Path(os.environ.get(PLACE) or tempfile.gettempdir()).absolute()
-    own = private(root / f"raysweep-{os.getuid()}")
-    return private(own / sweep_id)
+    return private(node_root() / sweep_id)
 
 
 def user_cache() -> Path:
@@ -92,48 +100,43 @@ class Berth:
 
     @classmethod
     def taken(cls, sweep_id: str) -> Self:
-        """A new berth in a sweep's cache.
+        """A new berth in a sweep's cache; caches that were abandoned on this node are removed.
 
         Raises:
             StorageUnusableError: The cache cannot be made, or is somebody else's.
         """
-        while True:
+        root = node_root()
+        for abandoned in root.iterdir():
+            if abandoned.is_dir() and abandoned.name != sweep_id:
+                clear(abandoned)
+        with _guarded(root / sweep_id):
             cache = node_cache(sweep_id)
-            with _guarded(cache) as there:
-                if there:
-                    place = Path(tempfile.mkdtemp(prefix=BERTH, dir=cache))
-                    lock = os.open(place / HELD, os.O_RDWR | os.O_CREAT, PRIVATE)
-                    fcntl.flock(lock, fcntl.LOCK_EX)
-                    return cls(cache=cache, place=place, _lock=lock)
+            place = Path(tempfile.mkdtemp(prefix=BERTH, dir=cache))
+            lock = os.open(place / HELD, os.O_RDWR | os.O_CREAT, PRIVATE)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        return cls(cache=cache, place=place, _lock=lock)
 
     def left(self) -> list[str]:
-        """Leave it; the names of the berths that are removed, this one and those of the dead.
-
-        With the last one goes the sweep's cache on this node.
-        """
-        with _guarded(self.cache) as there:
-            if not there:
-                return []
-            os.close(self._lock)
-            berths = sorted(self.cache.glob(f"{BERTH}*"))
-            free = [berth for berth in berths if not _is_held(berth)]
-            for berth in free:
-                shutil.rmtree(berth, ignore_errors=True)
-            if free == berths:
-                shutil.rmtree(self.cache, ignore_errors=True)
-            return [berth.name for berth in free]
+        """Leave it; the names of the berths that are removed, this one and those of the dead."""
+        os.close(self._lock)
+        return clear(self.cache)
 
 
-@contextlib.contextmanager
-def _guarded(cache: Path) -> Iterator[bool]:
-    """Be the only one who changes what berths there are; whether the cache is still there."""
-    with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(_locked(cache / GUARD, lambda: None))
-            there = (cache / GUARD).exists()
-        except FileNotFoundError:
-            there = False
-        yield there
+def clear(cache: Path) -> list[str]:
+    """Remove a cache's berths that nobody holds, and with the last of all the cache; their names."""
+    with _guarded(cache):
+        berths = sorted(cache.glob(f"{BERTH}*"))
+        free = [berth for berth in berths if not _is_held(berth)]
+        for berth in free:
+            shutil.rmtree(berth, ignore_errors=True)
+        if free == berths:
+            shutil.rmtree(cache, ignore_errors=True)
+    return [berth.name for berth in free]
+
+
+def _guarded(cache: Path) -> contextlib.AbstractContextManager[int]:
+    """Be the only one who changes what berths a cache has; the lock lies beside it and stays."""
+    return _locked(cache.with_name(f"{cache.name}{GUARD}"), lambda: None)
 
 
 def _is_held(berth: Path) -> bool:

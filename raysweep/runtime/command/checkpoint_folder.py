@@ -24,7 +24,7 @@ class _Stand(NamedTuple):
     """How a file stands; another after it has been written to."""
 
     size: int  # bytes
-    changed: int  # nanoseconds, by the system's clock
+    changed: int  # nanoseconds, by the system's clock; of the inode, which a copy cannot set back
     inode: int
 
 
@@ -67,5 +67,5 @@ class CheckpointFolder:
             if path.is_file() and not path.is_symlink():
                 stat = path.stat()
                 name = str(path.relative_to(self.path))
-                found[name] = _Stand(stat.st_size, stat.st_mtime_ns, stat.st_ino)
+                found[name] = _Stand(stat.st_size, stat.st_ctime_ns, stat.st_ino)
         return found

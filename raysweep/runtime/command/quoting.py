@@ -27,13 +27,24 @@ class Place(Enum):
     COMMENT = auto()
 
 
-def places_in(text: str) -> list[tuple[Reference, Place]]:
+@dataclass(frozen=True, slots=True)
+class Stand:
+    """Where a reference stands."""
+
+    reference: Reference
+    place: Place
+    command: str  # the simple command that it is part of, up to it; of a document, its first line
+    around: tuple[str, ...]  # the commands that this one is part of, by $(...) and the like
+
+
+def stands_in(text: str) -> list[Stand]:
     """Every reference of a command with how bash reads the place where it stands.
 
-    >>> [place.name for _, place in places_in('a ${{inputs.x}} "$(b ${{inputs.x}})" "${{inputs.x}}"')]
-    ['PLAIN', 'PLAIN', 'DOUBLE']
+    >>> found = stands_in('a; A=1 b ${{inputs.x}} "$(c "${{inputs.x}}")"')
+    >>> [(stand.place.name, stand.command.strip()) for stand in found]
+    [('PLAIN', 'A=1 b'), ('DOUBLE', 'c "')]
     """
-    return _Scanner(text).places
+    return _Scanner(text).stands
 
 
 @dataclass(slots=True)
@@ -42,6 +53,7 @@ class _Frame:
 
     place: Place
     closer: str  # what ends it
+    began: int = 0  # where the simple command begins that is being read in it
     depth: int = 0  # of parentheses inside of a calculation, of `case` inside of a command
 
 
@@ -50,6 +62,7 @@ class _HereDocument:
     delimiter: str
     indented: bool  # <<- : the delimiter may stand behind tabs
     place: Place
+    line: str  # the line that it is part of, with what comes after it there
 
 
 # What opens something, by the text that opens it; the longer come first.
@@ -67,8 +80,15 @@ QUOTES: tuple[tuple[str, Place, str], ...] = (
     ("((", Place.ARITHMETIC, "))"),
     ("(", Place.PLAIN, ")"),
 )
+TEST = re.compile(r"\s*\[\[\s(?!.*\s\]\])", re.DOTALL)
+CASE = re.compile(r"\s*(case|esac)(?=[\s;)]|$)")
+# Words after which a command begins; what stands before a command that is run some other way.
+KEYWORD = re.compile(r"\s*(?:if|then|elif|else|while|until|do|time|!|\{)(?=\s)")
 CALCULATES = (Place.ARITHMETIC, Place.EXPANSION)  # what opens inside of one is one, too
 HERE = re.compile(r"<<(?P<dash>-?)[ \t]*(?P<end>(?:[^\s;&|<>()'\"\\]|\\.|'[^'\n]*'|\"[^\"\n]*\")+)")
+
+
+COMMENTS = _HereDocument("", indented=False, place=Place.COMMENT, line="")
 
 
 @dataclass(slots=True)
@@ -76,7 +96,7 @@ class _Scanner:
     """Walks over a command as bash's lexer does, as far as quoting goes."""
 
     text: str
-    places: list[tuple[Reference, Place]] = field(default_factory=list)
+    stands: list[Stand] = field(default_factory=list)
     _at: int = 0
     _open: list[_Frame] = field(default_factory=lambda: [_Frame(Place.PLAIN, "")])
     _waiting: list[_HereDocument] = field(default_factory=list)
@@ -112,13 +132,26 @@ class _Scanner:
     def _sees(self, what: str) -> bool:
         return self.text.startswith(what, self._at)
 
-    def _took_reference(self, place: Place) -> bool:
+    def _took_reference(self, place: Place, line: str | None = None) -> bool:
         reference = self._references.get(self._at)
         if reference is None:
             return False
-        self.places.append((reference, place))
+        *around, command = self._commands
+        stand = Stand(reference, place, command if line is None else line, tuple(around))
+        self.stands.append(stand)
         self._at = reference.end
         return True
+
+    @property
+    def _command(self) -> str:
+        """The simple command that is being read, as far as it has come; quotes are parts of one."""
+        return self._commands[-1]
+
+    @property
+    def _commands(self) -> list[str]:
+        """The commands that are being read, each within the one before it."""
+        plain = [each for each in self._open if each.place is Place.PLAIN]
+        return [self.text[each.began : self._at] for each in plain]
 
     def _until_closed(self, frame: _Frame) -> None:
         if self._sees(frame.closer):
@@ -148,8 +181,8 @@ class _Scanner:
                 place is Place.ARITHMETIC and opener.endswith("((") and not self._calculates()
             )
             if self._sees(opener) and not counted and not subshells:
-                self._open.append(_Frame(place, closer))
                 self._at += len(opener)
+                self._open.append(_Frame(place, closer, began=self._at))
                 return True
         return False
 
@@ -164,22 +197,38 @@ class _Scanner:
 
     def _took_plain(self, frame: _Frame) -> bool:
         """Take what means something only outside of quotes."""
-        begins = self._at == 0 or self.text[self._at - 1] in " \t\n;&|()`"
-        if begins and (found := re.compile(r"(case|esac)(?=[\s;)]|$)").match(self.text, self._at)):
+        first = not self.text[frame.began : self._at].strip()
+        if first and (found := CASE.match(self.text, self._at)):
             frame.depth += 1 if found[1] == "case" else -min(1, frame.depth)
             self._at = found.end()
             return True
-        if begins and self._sees("#"):
-            end = self.text.find("`", self._at) if frame.closer == "`" else -1
-            self._take_lines(
-                min(self._line_end(), end) if end >= 0 else self._line_end(), Place.COMMENT
-            )
+        if first and (found := KEYWORD.match(self.text, self._at)):
+            self._at = frame.began = found.end()
             return True
+        if self._sees("#") and (self._at == 0 or self.text[self._at - 1] in " \t\n;&|("):
+            end = self.text.find("`", self._at) if frame.closer == "`" else -1
+            self._take_lines(min(self._line_end(), end) if end >= 0 else self._line_end(), COMMENTS)
+            return True
+        return self._took_separator(frame) or self._took_document()
+
+    def _took_separator(self, frame: _Frame) -> bool:
+        """Take what ends a simple command."""
+        if TEST.match(self._command) and self.text[self._at] in "\n;&|":
+            return False  # not inside of [[ ]]
         if self._sees("\n"):
             self._at += 1
             while self._waiting:
                 self._take_document(self._waiting.pop(0))
-            return True
+        elif self.text[self._at - 1 : self._at] in ("<", ">"):
+            return False  # nor in >& and >|
+        elif self.text[self._at] in ";&|)":
+            self._at += 1
+        else:
+            return False
+        frame.began = self._at
+        return True
+
+    def _took_document(self) -> bool:
         if self._sees("<<<"):
             self._at += 3
             return True
@@ -193,21 +242,26 @@ class _Scanner:
         end = found["end"]
         place = Place.HERE_QUOTED if re.search(r"['\"\\]", end) else Place.HERE
         delimiter = re.sub(r"\\(.)|['\"]", r"\1", end)
-        self._waiting.append(_HereDocument(delimiter, found["dash"] == "-", place))
+        line = self._command + self.text[self._at : self._line_end()]
+        self._waiting.append(_HereDocument(delimiter, found["dash"] == "-", place, line))
         self._at = found.end()
 
     def _take_document(self, document: _HereDocument) -> None:
         """Take the lines of a here-document, its delimiter included."""
+        joined = False  # whether the line before goes on in this one
         while self._at < len(self.text):
             end = self._line_end()
             line = self.text[self._at : end]
-            self._take_lines(min(end + 1, len(self.text)), document.place)
-            if (line.lstrip("\t") if document.indented else line) == document.delimiter:
+            self._take_lines(min(end + 1, len(self.text)), document)
+            bare = line.lstrip("\t") if document.indented else line
+            if bare == document.delimiter and not joined:
                 return
+            slashes = len(line) - len(line.rstrip("\\"))
+            joined = document.place is Place.HERE and slashes % 2 == 1
 
-    def _take_lines(self, end: int, place: Place) -> None:
+    def _take_lines(self, end: int, document: _HereDocument) -> None:
         while self._at < end:
-            if not self._took_reference(place):
+            if not self._took_reference(document.place, document.line):
                 self._at += 1
 
     def _line_end(self) -> int:

@@ -27,10 +27,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from raysweep.core.command import Command, Reference, references_in
+from raysweep.core.command import Command, references_in
 from raysweep.core.events import Params
 from raysweep.errors import CommandError
-from raysweep.runtime.command.quoting import CALCULATES, HERE, Place, places_in
+from raysweep.runtime.command.quoting import CALCULATES, HERE, Place, Stand, stands_in
 
 # Under these prefixes Azure hands the values out, by the kind of reference.
 PREFIXES = {
@@ -42,16 +42,33 @@ VALUE = "RAYSWEEP_VALUE_"  # under this one a script gets those that it refers t
 HARMLESS = re.compile(r"[\w.,:/=+@%-]*")
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
-# What reads a word of its command once more: as a formula, a name, a script.
-READS_AGAIN = re.compile(
-    r"(?<![\w./-])(?:eval|let|declare|typeset|local|readonly|trap|source|read|mapfile|readarray|unset"
-    r"|printf\s+-v|wait\s+-\w*p|coproc|test|\[\[?|ssh|xargs|parallel|watch|su|env\s+-S"
-    r"|(?:ba|da|z|k|a)?sh\s(?:[^;&|\n]*\s)?-\w*c)(?![\w./-])"
+OURS = re.compile(r"AZUREML_|AZURE_ML_|RAYSWEEP_")
+SHELLS = r"(?:\S*/)?[\"']?(?:ba|da|z|k|a|fi)?sh[\"']?"
+# What stands before a command that it runs: assignments, redirections, wrappers with their options.
+BEFORE = re.compile(
+    r"\s*(?:\w+\+?=(?:\"[^\"]*\"|'[^']*'|\S)*\s+|[<>]\S*\s+"
+    r"|(?:\S*/)?(?:timeout|nice|ionice|env|sudo|exec|nohup|command|builtin|stdbuf|setsid|chrt|taskset"
+    r"|numactl|time)\s+(?:-\S+\s+|[\d.]+[smhd]?\s+|\w+=\S*\s+)*)"
 )
-INTO_A_SHELL = re.compile(r"\|&?\s*(?:\S*/)?(?:ba|da|z|k|a)?sh(?![\w.-])")
-SHELL = re.compile(r"(?<![\w.-])(?:ba|da|z|k|a)?sh(?![\w.-])")
+# Commands that read a word once more, as a script, a formula or a name.
+READS_AGAIN = re.compile(
+    rf"(?:[\"'\\]?eval[\"']?|\.|source|trap|let|unset|read|mapfile|readarray|coproc|compgen|complete|wait|ssh|su"
+    rf"|xargs|parallel|watch|script|runuser|\$\{{?SHELL\}}?|\$\w+)(?=\s|$)"
+    rf"|(?:declare|typeset|local|readonly|export)\s+(?:-\w+\s+)*-\w*[in]"
+    rf"|printf\s+[\"']?-v|(?:test|\[)\s.*?-v|\[\["
+    rf"|{SHELLS}\s+(?:-[\w-]+\s+)*(?:[\"']?-\w*c|<)|flock\s.*\s-c"
+    rf"|\S+\s(?:.*\s)?{SHELLS}\s+-\w*c"
+    rf"|(?:RANDOM|OPTIND|SECONDS|PS4|BASH_ENV|ENV|PROMPT_COMMAND|IFS)=",
+    re.DOTALL,
+)
+INTO_A_SHELL = re.compile(
+    rf"(?:\|&?|>\(|<<<)\s*\(?\s*(?:\w+\s+)?{SHELLS}(?![\w./-])|\|[^|;&\n]*\b(?:eval|xargs)\b"
+)
+READS_DOCUMENT = re.compile(
+    rf"(?:^|[\s|;&(]){SHELLS}(?![\w./-])|(?:^|[\s|;&(])(?:\.|source|eval|ssh|python\S*|perl|ruby|node|su|sudo)\s"
+)
 DEFAULT = re.compile(r"\$\{\w+:?[-=+?][\w.,:/=+@%-]*$")  # ${x:-...}: text, and no formula
-EXPANDS = re.compile(r"[`]|\$[({\[]")
+EXPANDS = re.compile(r"[`]|\$[(\[]|\$\{[^}]*[^\w}]")
 
 
 @dataclass(frozen=True)
@@ -75,14 +92,15 @@ class Rendered:
         """
         script, shown, variables = [], [], {}
         done = 0
-        for reference, place in places_in(text):
+        for stand in stands_in(text):
+            reference, place = stand.reference, stand.place
             value = text_of(values[str(reference)])
             before = text[done : reference.start]
-            if _is_plain(value, text, reference, place):
+            if _is_plain(value, text, stand):
                 script += [before, value]
                 shown += [before, value]
             else:
-                _refuse_unsure(value, text, reference, place)
+                _refuse_unsure(value, text, stand)
                 name = VALUE + re.sub(r"\W", "_", str(reference), flags=re.ASCII)
                 variables[name] = value
                 before = _unescaped(before, place)
@@ -122,59 +140,78 @@ def text_of(value: object) -> str:
 # Whether a value may stand somewhere
 
 
-def _is_plain(value: str, text: str, reference: Reference, place: Place) -> bool:
+def _is_plain(value: str, text: str, stand: Stand) -> bool:
     """Whether a value may be written out: it means the same to bash wherever it stands."""
-    before = text[: reference.start]
-    if place in CALCULATES and not DEFAULT.search(before):
+    before, after = text[: stand.reference.start], text[stand.reference.end :]
+    calculated = stand.place in CALCULATES and not DEFAULT.search(before)
+    if calculated:
         return NUMBER.fullmatch(value) is not None
-    name_goes_on = re.search(r"\$\w*$", before) is not None
-    return HARMLESS.fullmatch(value) is not None and not name_goes_on and _keeps_open(value, text)
+    joins = (
+        OURS.search(value)  # a formula could follow the name to another value
+        or re.search(r"\$\w*$", before)  # the name of a variable would go on
+        or after[:1] in ("<", ">")  # a number would be a descriptor
+        or (before[-1:] == "{" and "," in value)
+        or any(value and value in found["end"] for found in HERE.finditer(text))
+    )
+    return HARMLESS.fullmatch(value) is not None and not joins
 
 
-def _keeps_open(value: str, text: str) -> bool:
-    """Whether a value cannot be taken for the end of a here-document."""
-    ends = (found["end"] for found in HERE.finditer(text))
-    return not any(value and value in end for end in ends)
-
-
-def _refuse_unsure(value: str, text: str, reference: Reference, place: Place) -> None:
+def _refuse_unsure(value: str, text: str, stand: Stand) -> None:
     """Refuse a value that bash might read once more."""
-    why = "no command can hold a NUL" if "\0" in value else _read_again(text, reference, place)
+    why = "no command can hold a NUL" if "\0" in value else _read_again(text, stand)
     if why:
         raise CommandError(
-            f"{reference} is {value!r}, which cannot stand where the command refers to it: {why};"
+            f"{stand.reference} is {value!r}, which cannot stand where the command refers to it: {why};"
             f" hand it over as an argument of its own, or read it from the environment"
         )
 
 
-def _read_again(text: str, reference: Reference, place: Place) -> str:
+def _read_again(text: str, stand: Stand) -> str:
     """Why bash, or what it starts, could read a value as more than text there; "" if it does not."""
-    if place in CALCULATES:
+    if stand.place is Place.COMMENT:
+        return ""
+    if stand.place in CALCULATES:
         return "the shell calculates there, so it has to be a number"
-    if place is Place.HERE_QUOTED:
+    if stand.place is Place.HERE_QUOTED:
         return "a quoted here-document takes letters, digits and .,:/=+@%_- only"
-    if place is Place.HERE:
-        return _read_in_document(text, reference)
-    return "" if place is Place.COMMENT else _read_in_command(text, reference)
+    if stand.place is Place.HERE:
+        return _read_in_document(text, stand)
+    return _read_in_command(text, stand)
 
 
-def _read_in_document(text: str, reference: Reference) -> str:
-    opened, _, before = text[: reference.start].rpartition("<<")
-    body = before + _without_references(text[reference.end :])
-    if SHELL.search(opened.rpartition("\n")[2]) or EXPANDS.search(_without_references(body)):
-        return "the here-document is a script, or has expansions of its own"
+def _read_in_document(text: str, stand: Stand) -> str:
+    if READS_DOCUMENT.search(stand.command) or _is_read_again(*stand.around):
+        return "what reads the here-document takes it for a script"
+    if EXPANDS.search(_without_references(text[text.find(stand.command) :])):
+        return "the here-document has expansions of its own"
     return ""
 
 
-def _read_in_command(text: str, reference: Reference) -> str:
-    before = text[: reference.start]
-    line = before.replace("\\\n", "  ").rpartition("\n")[2]
-    if READS_AGAIN.search(line) or INTO_A_SHELL.search(text):
-        return "what it is handed to reads it once more, as a script, a formula or a name"
-    word = re.search(r"(?:[<>]&\s*)?[^\s;&|()]*$", before)
-    if word and re.search(r"[<>]&|\w\[", word[0]):
-        return "the shell expands a redirection's word, or a subscript, once more"
+def _read_in_command(text: str, stand: Stand) -> str:
+    if _is_read_again(stand.command, *stand.around):
+        return "its command reads it once more, as a script, a formula or a name"
+    after = text[stand.reference.end :]
+    pipeline = re.split(r";|(?<![|\s])\s*\n", after, maxsplit=1)[0]
+    if INTO_A_SHELL.search(f"{stand.command} {pipeline}"):
+        return "a shell reads what is printed"
+    if re.search(r"[<>]&\s*[^\s;&|()]*$", stand.command):
+        return "the shell expands a redirection's word once more"
+    if re.search(r"\[[^\]]*$", stand.command) and re.match(r"[^\]]*\]\+?=", after):
+        return "the shell calculates a subscript"
     return ""
+
+
+def _is_read_again(*commands: str) -> bool:
+    """Whether one of these simple commands does more with a word than to hand it over."""
+    return any(READS_AGAIN.match(_bare(command)) for command in commands)
+
+
+def _bare(command: str) -> str:
+    """A simple command without what stands before its first word, on one line."""
+    bare = command.replace("\\\n", " ")
+    while found := BEFORE.match(bare):
+        bare = bare[found.end() :]
+    return bare.lstrip()
 
 
 def _without_references(text: str) -> str:

@@ -45,6 +45,8 @@ from raysweep.storage.folder import SweepFolder
 # What Azure uploads from a job's working directory by itself; here it is copied when the job ends.
 KEPT_FOLDERS = ("outputs", "logs")
 
+SOON = 0.1  # of the time between two reports, in which what is saved belongs to the first
+
 Starter = Callable[[str, Mapping[str, str]], list[str]]  # of a script and its variables
 
 
@@ -251,14 +253,14 @@ class _Supervisor:
     def _report(self, metrics: Mapping[str, float]) -> None:
         """Report metrics; with the primary one go the files that the script has saved.
 
-        Some scripts save and then log, others log and then save. Which report the files belong to is
-        told by the time: they were written soon before this one, or soon after the one before.
+        The files belong to this report: a script saves and then logs. Only if they were written just
+        after the report before do they belong to that one: the script logs and then saves.
         """
-        now = time.time()
+        soon = self._reported + SOON * (time.time() - self._reported)
         taken = self._saved.changed() if self._metric in metrics else None
         if taken is None:
             self._trial.report(metrics)
-        elif not self._trial.saved and taken.written - self._reported < now - taken.written:
+        elif not self._trial.saved and taken.written < soon:
             self._trial.save(taken.tree)
             self._trial.report(metrics)
         else:
