@@ -15,7 +15,7 @@ from raysweep.runtime import code
 from raysweep.runtime.command.shell import shown
 from raysweep.storage import snapshot
 from raysweep.storage.copying import copy
-from raysweep.storage.folder import DEFAULT_STORAGE, SweepFolder, find_sweep, made
+from raysweep.storage.folder import SweepFolder, default_storage, find_sweep, made
 from raysweep.sweep import Runnable
 
 
@@ -41,7 +41,7 @@ def load(
     """
     mapping = None if environments is None else Path(environments)
     job = read_job(source, settings, environments=mapping)
-    return JobSweep(job, storage=storage or job.storage or DEFAULT_STORAGE)
+    return JobSweep(job, storage=storage or job.storage or default_storage())
 
 
 class JobSweep(Runnable):

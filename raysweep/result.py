@@ -16,7 +16,7 @@ from raysweep.core.state import Phase, SweepState
 from raysweep.core.trials import Kept, Trial
 from raysweep.errors import NoTrialCompletedError, SpecError
 from raysweep.storage import checkpoints, journal
-from raysweep.storage.folder import DEFAULT_STORAGE, SweepFolder, find_sweep
+from raysweep.storage.folder import SweepFolder, default_storage, find_sweep
 
 
 @dataclass(frozen=True)
@@ -217,14 +217,14 @@ class Result:
         )
 
 
-def load_result(name: str, storage: str = DEFAULT_STORAGE) -> Result:
+def load_result(name: str, storage: str | None = None) -> Result:
     """The result of a sweep, finished or not, by its name.
 
     Raises:
         SweepNotFoundError: there is none of this name in this storage.
         JournalDamagedError: its journal is damaged.
     """
-    return Result(find_sweep(storage, name))
+    return Result(find_sweep(storage or default_storage(), name))
 
 
 def load_checkpoint(path: str) -> Any:  # noqa: ANN401  (the tree that the user's own code saved)

@@ -22,7 +22,7 @@ from raysweep.result import Result
 from raysweep.runtime import code
 from raysweep.runtime.proposals import draw
 from raysweep.runtime.screen import ScreenKind
-from raysweep.storage.folder import DEFAULT_STORAGE, SweepFolder, find_sweep, made
+from raysweep.storage.folder import SweepFolder, default_storage, find_sweep, made
 
 
 class Runnable(ABC):
@@ -86,7 +86,8 @@ class Sweep(Runnable):
         shared: large data for all trials: a tree of arrays and tensors, stored once, mapped by
             every trial as `trial.shared`.
         name: unique in its storage; made from the function's name and the time unless given.
-        storage: a folder that every node of the cluster reaches.
+        storage: a folder that every node of the cluster reaches; what RAYSWEEP_STORAGE names, or
+            ~/raysweep, unless given.
         max_attempts: tries at a trial whose code raises or whose process is killed. A lost machine
             does not count.
         isolation: `process`, a process for each trial, or `none` for light functions that may
@@ -111,7 +112,7 @@ class Sweep(Runnable):
         resources: Resources | None = None,
         shared: Mapping[str, Any] | None = None,
         name: str | None = None,
-        storage: str = DEFAULT_STORAGE,
+        storage: str | None = None,
         max_attempts: int = 1,
         isolation: Literal["process", "none"] = "process",
         sync_decisions: bool = False,
@@ -123,7 +124,7 @@ class Sweep(Runnable):
         seed = getattr(sampler, "seed", None)
         self.train = train
         self.shared = None if shared is None else checks.mapping("shared", shared)
-        self.storage = storage
+        self.storage = storage or default_storage()
         self.spec = SweepSpec(
             name=_generated(train) if name is None else name,
             space=space if isinstance(space, Space) else Space(checks.mapping("space", space)),

@@ -66,6 +66,10 @@ def job_in(document: Document, *, environments: Path | None = None) -> Job:
     Raises:
         JobFileError: all that is wrong with it.
     """
+    kind = document.value.get("type")
+    if kind in OTHER_JOBS:
+        place = _Reading(document=document, environments=Environments(file=None)).top.at("type")
+        raise refused(place, f"must be sweep, but this is a {kind} job: only sweeps run here")
     block = document.value.get("raysweep")
     return _Reading(
         document=document,
@@ -289,6 +293,16 @@ class _Reading:
             self.notices.append(f"not used here: {', '.join(unused)}")
 
 
+OTHER_JOBS = (
+    "command",
+    "pipeline",
+    "automl",
+    "spark",
+    "import",
+    "data_transfer",
+    "parallel",
+    "finetuning",
+)
 UNUSED_OUTPUT = ("path", "name", "version")  # where Azure ML would put and register it
 
 _SPEC_KEYS = ("max_attempts", "sync_decisions", "grace", "lease")

@@ -128,18 +128,23 @@ def download(
     told = result.best if trial is None else result.trial(trial)
     left = _left_by(result.folder, told)
     if output_name is not None:
-        left = {f"{OUTPUTS}/{output_name}": _output(left.get(OUTPUTS), told, output_name)}
+        left = _output(left, told, output_name)
     if not left:
         raise UserError(f"trial {told.number} of {name!r} has left nothing but its metrics")
     target = download_path / f"{name}-trial-{told.number}"
-    for place, path in left.items():
+    new = {place: path for place, path in left.items() if not (target / place).exists()}
+    for place in left.keys() - new.keys():
+        click.echo(f"{target / place} is there already, and stays as it is", err=True)
+    for place, path in new.items():
         click.echo(_copy(path, target / place))
 
 
 def _left_by(folder: SweepFolder, trial: TrialResult) -> dict[str, Path]:
     """What a trial has left, by the name that its copy gets."""
+    outputs = folder.output(trial.number, "")
+    named = sorted(outputs.iterdir()) if outputs.is_dir() else []
     places = {
-        OUTPUTS: folder.output(trial.number, ""),
+        **{f"{OUTPUTS}/{path.name}": path for path in named},
         "artifacts": folder.artifacts(trial.number),
         "log.txt": folder.log(trial.number),
     }
@@ -150,20 +155,19 @@ def _has_content(path: Path) -> bool:
     return path.is_file() or any(not each.is_dir() for each in path.rglob("*"))
 
 
-def _output(outputs: Path | None, trial: TrialResult, name: str) -> Path:
-    """One output of a trial."""
-    found = sorted(path.name for path in outputs.iterdir()) if outputs else []
-    if outputs is None or name not in found:
+def _output(left: dict[str, Path], trial: TrialResult, name: str) -> dict[str, Path]:
+    """One output of what a trial has left."""
+    found = [path.name for place, path in left.items() if place.startswith(f"{OUTPUTS}/")]
+    if name not in found:
         there = f"it has {', '.join(found)}" if found else "it has none"
         near = checks.did_you_mean(name, found)
         raise SpecError(f"trial {trial.number} has left no output {name!r}: {there}{near}")
-    return outputs / name
+    return {f"{OUTPUTS}/{name}": left[f"{OUTPUTS}/{name}"]}
 
 
 def _copy(path: Path, place: Path) -> Path:
-    """Copy a file or a folder; what is there already is refused, never overwritten."""
-    if place.exists():
-        raise UserError(f"{place} is there already; remove it, or choose another --download-path")
+    """Copy a file or a folder, whole or not at all."""
+    place.parent.mkdir(parents=True, exist_ok=True)
     half = place.with_name(f".{place.name}.part")
     shutil.rmtree(half, ignore_errors=True)
     copy(path, half)

@@ -10,9 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from raysweep.storage.folder import DEFAULT_STORAGE, storage_path
-
-ENVIRONMENT = "RAYSWEEP_STORAGE"
+from raysweep.storage.folder import DEFAULT_STORAGE, ENVIRONMENT, default_storage, storage_path
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Decorator = Callable[[Function], Function]
@@ -72,7 +70,7 @@ def _setting(given: str) -> tuple[str, str]:
 
 def command_line(verb: str, name: str, place: str | os.PathLike[str]) -> str:
     """The command that does this to a sweep, with its storage unless that is the default."""
-    usual = storage_path(os.environ.get(ENVIRONMENT) or DEFAULT_STORAGE)
+    usual = storage_path(default_storage())
     there = storage_path(place)
     where = "" if there == usual else f" --storage {shlex.quote(str(there))}"
     return f"raysweep {verb} {name}{where}"

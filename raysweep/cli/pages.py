@@ -24,6 +24,7 @@ from raysweep.core.command import Command, Environment
 from raysweep.core.expressions import Expression
 from raysweep.core.policies import NoPolicy, Policy
 from raysweep.core.spec import SweepSpec
+from raysweep.core.state import Phase
 from raysweep.result import Result, TrialResult
 from raysweep.runtime.screen import head
 from raysweep.runtime.status import describe, row
@@ -95,6 +96,9 @@ def of_place(result: Result) -> Text:
     lines = [Text.assemble(("files  ", "dim"), result.path)]
     if not result.state.over:
         lines += [_next("watch", result), _next("resume", result)]
+    elif result.phase is Phase.FAILED and result.state.trials:
+        line = command_line("explain", f"{result.name} 0", storage)
+        lines.append(Text.assemble(("next   ", "dim"), line))
     elif result.state.best is not None:
         lines.append(Text.assemble(("next   ", "dim"), command_line("best", result.name, storage)))
     return Text("\n").join(lines)

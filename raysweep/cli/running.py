@@ -19,7 +19,7 @@ from raysweep.cli.group import FAILED
 from raysweep.core.state import Phase
 from raysweep.errors import SpecError, UserError
 from raysweep.result import Result
-from raysweep.storage.folder import SweepFolder, find_sweep, new_sweep
+from raysweep.storage.folder import ENVIRONMENT, SweepFolder, find_sweep, new_sweep
 
 detach_option = click.option(
     "--detach", is_flag=True, help="Start it and leave; needs a cluster (--address)."
@@ -32,7 +32,7 @@ detach_option = click.option(
 @options.address
 @click.option("--cpus", help="CPUs of one trial.")
 @click.option("--gpus", help="GPUs of one trial; may be a part of one, such as 0.5.")
-@click.option("--storage", metavar="FOLDER", envvar=options.ENVIRONMENT, show_envvar=True,
+@click.option("--storage", metavar="FOLDER", envvar=ENVIRONMENT, show_envvar=True,
               help="Where the sweep will live; default: as the file says, else ~/raysweep.")  # fmt: skip
 @click.option("--name", help="The sweep's name; default: as the file says, else made up.")
 @options.environments

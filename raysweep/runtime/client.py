@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -55,6 +56,7 @@ class Client:
         self._folder = folder
         self._controller = controller
         self._since = 0
+        self._read: dict[str, int] = {}  # lines of each node's setup log that were told
 
     @classmethod
     def launch(cls, folder: SweepFolder, *, resumed: bool = False) -> Client:
@@ -99,7 +101,18 @@ class Client:
         except (ray.exceptions.ActorUnavailableError, ray.exceptions.GetTimeoutError):
             return None
         self._since = status.logged
-        return status
+        return replace(status, log=(*status.log, *self._prepared()))
+
+    def _prepared(self) -> list[str]:
+        """What the nodes have written since of what they prepare before trials run there."""
+        told = []
+        for path in sorted(self._folder.path.glob("logs/setup-*.log")):
+            lines = path.read_text(errors="replace").splitlines()
+            new = lines[self._read.get(path.name, 0) :]
+            self._read[path.name] = len(lines)
+            host = path.stem.partition("-")[2]
+            told += [f"{host}: {line}" for line in new if not line.startswith(" ")]
+        return told
 
     def follow(self, watcher: Watcher) -> Status:
         """Show each status until the sweep is over; returns the last.

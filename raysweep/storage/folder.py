@@ -31,6 +31,7 @@ from raysweep.errors import (
 from raysweep.storage.atomic import create_exclusive, flush_folder, write_bytes
 
 DEFAULT_STORAGE = "~/raysweep"
+ENVIRONMENT = "RAYSWEEP_STORAGE"  # the variable that names another
 
 
 @dataclass(frozen=True)
@@ -180,6 +181,11 @@ class SweepFolder:
         return document
 
 
+def default_storage() -> str:
+    """The storage where nobody names one."""
+    return os.environ.get(ENVIRONMENT) or DEFAULT_STORAGE
+
+
 def storage_path(storage: str | os.PathLike[str]) -> Path:
     """The folder that a storage's name stands for.
 
@@ -269,7 +275,7 @@ def _taken(folder: SweepFolder) -> SweepExistsError:
         )
     return SweepExistsError(
         f"a sweep named {folder.name!r} is already in {folder.path.parent}; take it up with"
-        f" `raysweep resume {folder.name}`, or choose another name"
+        f" `raysweep resume {folder.name}` if it was interrupted, or choose another name (--name)"
     )
 
 

@@ -27,7 +27,8 @@ LAST = 400  # characters of them that its one line holds
 CHUNK = 64 * 1024  # bytes read of it at once
 DRAINED = 5.0  # seconds that the last output may take to arrive once everything has ended
 LOOK = 0.02  # seconds between looks at whether what was asked to end has ended
-PLACE = re.compile(r'File "(?:[^"\n]*/)?([^"/\n]+)", line (\d+), in (\S+)')  # as Python tells it
+PLACE = re.compile(r'File "(?:[^"\n]*/)?([^"/\n]+)", line (\d+)(?:, in (\S+))?')  # as Python tells
+ERROR = re.compile(r"[\w.]*(?:Error|Exception|Exit|Interrupt)(?::|$)")  # the line that names one
 
 
 class Start(NamedTuple):
@@ -149,9 +150,21 @@ def how_it_ended(code: int) -> str:
 
 
 def last_words(output: str) -> str:
-    """The end of what was printed, on one line."""
-    lines = [line.strip() for line in output.splitlines() if line.strip()]
-    return " | ".join(lines[-3:])[-LAST:]
+    r"""The end of what was printed, on one line: from the last error that has a name, if there is one.
+
+    >>> last_words('  File "/tmp/x/a.py", line 3\n    def x(:\nSyntaxError: invalid syntax\n')
+    'SyntaxError: invalid syntax (a.py:3)'
+    >>> last_words("one\n\ntwo\n")
+    'one | two'
+    """
+    lines = [line.rstrip() for line in output.splitlines() if line.strip()]
+    named = [at for at, line in enumerate(lines) if ERROR.match(line)]
+    if not named:
+        told = " | ".join(line.strip() for line in lines[-3:])
+        return told if len(told) <= LAST else f"...{told[-LAST:]}"
+    told = " | ".join(line.strip() for line in lines[named[-1] :])[:LAST]
+    places = PLACE.findall("\n".join(lines[: named[-1]]))
+    return f"{told} ({':'.join(places[-1][:2])})" if places else told
 
 
 def kind_of(output: str) -> str:
@@ -163,5 +176,5 @@ def kind_of(output: str) -> str:
     places = PLACE.findall(output)
     if places:
         file, line, name = places[-1]
-        return f"{file}:{line} in {name}"
+        return f"{file}:{line} in {name or 'the module'}"
     return last_words(output).rpartition(" | ")[2]

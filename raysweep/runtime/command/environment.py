@@ -248,7 +248,12 @@ def _python(version: str) -> str | None:
     """An interpreter of this version; None if this node has none."""
     if not version or platform.python_version().startswith(f"{version}."):
         return sys.executable
-    return shutil.which(f"python{version}")
+    found = shutil.which(f"python{version}")
+    if found is None:
+        return None
+    command = [found, "-c", "import venv"]  # a shim on the path may lead nowhere
+    runs = subprocess.run(command, capture_output=True, timeout=PATIENCE, check=False)  # noqa: S603
+    return found if runs.returncode == 0 else None
 
 
 def _identity(python: str) -> str:

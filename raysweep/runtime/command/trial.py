@@ -45,7 +45,10 @@ from raysweep.storage.folder import SweepFolder
 # What Azure uploads from a job's working directory by itself; here it is copied when the job ends.
 KEPT_FOLDERS = ("outputs", "logs")
 
+FILE_STORE = "migrate to a database backend"  # what MLflow says to `set_tracking_uri("file:...")`
 SOON = 0.1  # of the time between two reports, in which what is saved belongs to the first
+
+PACKAGE = Path(__file__).parents[2]  # raysweep's own folder
 
 Starter = Callable[[str, Mapping[str, str]], list[str]]  # of a script and its variables
 
@@ -110,7 +113,7 @@ class CommandTrial:
         with Tracking(self._tracked(trial), supervisor.report, record=record) as tracking:
             variables = {
                 **_azures(values),
-                **_own(trial, saved.path),
+                **_own(trial, saved.path, _importable(place)),
                 **tracking.environment,
                 **self._command.variables,
                 **rendered.variables,
@@ -206,7 +209,7 @@ class CommandTrial:
     def _judge(self, trial: Trial, code: int, output: str, tracking: Tracking) -> None:
         """Say what was wrong, unless nothing was."""
         run = tracking.environment["MLFLOW_RUN_ID"]
-        elsewhere = f"Run '{run}' not found" in output  # as MLflow's client says it of other places
+        elsewhere = f"Run '{run}' not found" in output or FILE_STORE in output  # as MLflow says it
         if code and not (elsewhere and not tracking.seen):
             how = f"the command {how_it_ended(code)}"
             advice = environment.advice(output, self._command.environment, self._prepared)
@@ -298,7 +301,9 @@ class _Setup:
     def __call__(self, line: str) -> None:
         _say(line)
         with self._path.open("a") as file:
-            file.write(f"{line.rstrip()}\n")
+            file.write(
+                line.strip().replace("\n", "\n  ") + "\n"
+            )  # the first line is for the screen
 
 
 def _azures(values: Mapping[str, object]) -> dict[str, str]:
@@ -313,9 +318,17 @@ def _azures(values: Mapping[str, object]) -> dict[str, str]:
     return named
 
 
-def _own(trial: Trial, checkpoint: Path) -> dict[str, str]:
+def _importable(place: Path) -> str:
+    """A PYTHONPATH with which `import raysweep` works in whatever environment, and nothing else."""
+    (place / "python").mkdir()
+    (place / "python" / "raysweep").symlink_to(PACKAGE)
+    return os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(place / "python")]))
+
+
+def _own(trial: Trial, checkpoint: Path, python_path: str) -> dict[str, str]:
     """What a script may know of the sweep that runs it."""
     return {
+        "PYTHONPATH": python_path,
         "RAYSWEEP_TRIAL": str(trial.number),
         "RAYSWEEP_ATTEMPT": str(trial.attempt),
         "RAYSWEEP_SEED": str(trial.seed),
