@@ -24,7 +24,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_each_sweep_has_a_private_folder(place: Path) -> None:
     """It is named after the user and the sweep, and nobody else may open it."""
     found = node_cache("4f1a")
-    assert place / f"raysweep-{os.getuid()}" / "4f1a" == found
+    assert place / f"raysweep-{os.getuid()}" / "sweeps" / "4f1a" == found
     assert 0o700 == found.stat().st_mode & 0o777 == found.parent.stat().st_mode & 0o777
     assert found == node_cache("4f1a")
 

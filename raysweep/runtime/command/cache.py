@@ -44,7 +44,7 @@ def node_cache(sweep_id: str) -> Path:
     Raises:
         StorageUnusableError: It cannot be made, or is somebody else's.
     """
-    if not sweep_id or sweep_id != Path(sweep_id).name:
+    if sweep_id in ("", ".", "..") or sweep_id != Path(sweep_id).name:
         raise SpecError(f"a sweep's id must be usable as a folder's name, but got {sweep_id!r}")
     return private(node_root() / sweep_id)
 
