@@ -6,13 +6,16 @@ One rule: everything that can be refused is refused before the sweep's folder ex
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import os
+import socket
 import sys
 from collections.abc import Callable, Iterator
 
 import ray
 
 from raysweep.core.spec import SweepSpec
-from raysweep.errors import SpecError
+from raysweep.errors import SpecError, SweepExistsError
 from raysweep.result import Result
 from raysweep.runtime import cluster
 from raysweep.runtime.client import Client, connect
@@ -75,6 +78,7 @@ def resume(
         raise SpecError(
             f"sweep {folder.name!r} is over ({result.phase}): see `raysweep show {folder.name}`"
         )
+    _refuse_followed(folder)
     with _ray(address, detach=detach):
         cluster.require(result.state.spec.resources.demand())
         cluster.require_shared(folder.path)
@@ -110,7 +114,7 @@ def cancel(folder: SweepFolder, *, address: str | None, reason: str) -> bool:
 def _follow(client: Client, folder: SweepFolder, screen: ScreenKind) -> None:
     """Watch the sweep to its end; Ctrl-C leaves it so that it can be taken up again."""
     try:
-        with shown(screen) as watcher:
+        with _following(folder), shown(screen) as watcher:
             client.follow(watcher)
     except KeyboardInterrupt:
         client.suspend()
@@ -121,6 +125,34 @@ def _follow(client: Client, folder: SweepFolder, screen: ScreenKind) -> None:
         )
         raise
     client.release()
+
+
+@contextlib.contextmanager
+def _following(folder: SweepFolder) -> Iterator[None]:
+    """Let others see that this process runs the sweep, for as long as it lives and does so."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # a storage may know no locks
+            file = stack.enter_context(folder.followed.open("w"))
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            file.write(f"{socket.gethostname()} {os.getpid()}")
+            file.flush()
+        yield
+
+
+def _refuse_followed(folder: SweepFolder) -> None:
+    """Refuse to take up a sweep that a process of this machine runs, on a Ray of its own perhaps."""
+    try:
+        with folder.followed.open() as file:
+            host, _, pid = file.read().partition(" ")
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        if host == socket.gethostname():
+            raise SweepExistsError(
+                f"sweep {folder.name!r} is being run by process {pid} of this machine; end that with"
+                f" Ctrl-C first, or see `raysweep logs {folder.name} -f`"
+            ) from None
+    except OSError:
+        return  # nobody has ever run it, or the storage knows no locks
 
 
 @contextlib.contextmanager

@@ -86,6 +86,11 @@ class SweepFolder:
         return self.path / "shared.arrow"
 
     @property
+    def followed(self) -> Path:
+        """A file that whoever runs the sweep in a terminal holds the lock of; says who."""
+        return self.path / ".followed"
+
+    @property
     def journal(self) -> Path:
         """The folder of the journal's segments."""
         return self.path / "journal"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import objectives
@@ -10,6 +12,7 @@ from sweeps import sweep
 
 import raysweep as rs
 from raysweep.errors import ResourcesError, SpecError, StorageUnusableError, SweepExistsError
+from raysweep.runtime.session import resume
 
 
 def test_refuses_a_function_with_other_arguments(tmp_path: Path) -> None:
@@ -56,3 +59,25 @@ def test_refuses_a_second_sweep_of_the_same_name(tmp_path: Path) -> None:
     sweep(objectives.once, tmp_path).run(screen="none")
     with pytest.raises(SweepExistsError, match="`raysweep resume t`"):
         sweep(objectives.once, tmp_path).run(screen="none")
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_refuses_to_take_up_what_another_process_runs(tmp_path: Path) -> None:
+    """Also when that has a Ray of its own; once it is gone, whatever became of it, nothing is in the way."""
+    folder = sweep(objectives.once, tmp_path).create()
+    hold = (
+        "import sys, time; from pathlib import Path; from raysweep.storage.folder import SweepFolder;"
+        "from raysweep.runtime.session import _following\n"
+        "with _following(SweepFolder(Path(sys.argv[1]))): print('held', flush=True); time.sleep(60)"
+    )
+    other = subprocess.Popen([sys.executable, "-c", hold, str(folder.path)], stdout=subprocess.PIPE)
+    assert other.stdout is not None
+    with other.stdout:
+        assert b"held" in other.stdout.readline()
+        with pytest.raises(
+            rs.SweepExistsError, match=f"run by process {other.pid} of this machine"
+        ):
+            resume(folder, screen="none")
+        other.kill()
+        other.wait()
+    assert "completed" == resume(folder, screen="none").phase
