@@ -218,7 +218,7 @@ class CommandTrial:
             raise CommandError(f"{how}: {told}" if told else how, output, kind=kind)
         metric = self._spec.objective.metric
         restored = trial.checkpoint() is not None  # what it logged before counts up to there
-        if metric not in tracking.seen and not restored:
+        if metric not in tracking.seen and (code or not restored):
             raise CommandError(f"primary metric {metric!r} never logged ({_saw(tracking)})", output)
 
 
