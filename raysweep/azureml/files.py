@@ -115,7 +115,8 @@ def _constructed(loader: Any, node: Any, file: str) -> Any:  # noqa: ANN401  (Py
     except yaml.YAMLError:
         raise
     except (ValueError, TypeError, OverflowError) as error:
-        culprit = next((each for each in _scalars(node, set()) if not _has_value(each)), node)
+        scalars = _nodes(node, yaml.ScalarNode, set())
+        culprit = next((each for each in scalars if not _has_value(each)), node)
         message = f"cannot be read as {culprit.tag.rpartition(':')[2]}: {error}; quote it"
         mark = culprit.start_mark
         raise JobFileError(
@@ -131,14 +132,15 @@ def _has_value(node: Any) -> bool:  # noqa: ANN401  (the same)
     return True
 
 
-def _scalars(node: Any, seen: set[int]) -> Iterator[Any]:  # noqa: ANN401  (the same)
+def _nodes(node: Any, kind: type, seen: set[int]) -> Iterator[Any]:  # noqa: ANN401  (the same)
+    """The nodes of a kind in a node and below it, each once however many aliases name it."""
     if id(node) in seen:
         return
     seen.add(id(node))
-    if isinstance(node, yaml.ScalarNode):
+    if isinstance(node, kind):
         yield node
     for _, inner in _inner(node):
-        yield from _scalars(inner, seen)
+        yield from _nodes(inner, kind, seen)
 
 
 def _inner(node: Any) -> Iterator[tuple[Any, Any]]:  # noqa: ANN401  (the same)
@@ -177,7 +179,7 @@ def _too_much(node: Any, what: str, file: str) -> JobFileError:  # noqa: ANN401 
 
 def _written_twice(node: Any, file: str) -> Iterator[str]:  # noqa: ANN401  (the same)
     """A notice for each key that its mapping holds twice; the last one counts."""
-    for mapping in _mappings(node, set()):
+    for mapping in _nodes(node, yaml.MappingNode, set()):
         seen = set()
         for key, _ in mapping.value:
             name = (key.tag, key.value) if isinstance(key, yaml.ScalarNode) else id(key)
@@ -187,16 +189,6 @@ def _written_twice(node: Any, file: str) -> Iterator[str]:  # noqa: ANN401  (the
                     f"{file}:{mark.line + 1}:{mark.column + 1}: {key.value} is written twice; the last one counts"
                 )
             seen.add(name)
-
-
-def _mappings(node: Any, seen: set[int]) -> Iterator[Any]:  # noqa: ANN401  (the same)
-    if id(node) in seen:
-        return
-    seen.add(id(node))
-    if isinstance(node, yaml.MappingNode):
-        yield node
-    for _, inner in _inner(node):
-        yield from _mappings(inner, seen)
 
 
 def _mark_all(node: Any, steps: Steps, keys: dict[Steps, Mark], values: dict[Steps, Mark]) -> None:  # noqa: ANN401  (the same)
