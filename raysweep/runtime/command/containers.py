@@ -24,13 +24,14 @@ ENGINE = "podman"
 LABEL = "raysweep.trials="
 REMOVED_WITHIN = 20.0  # seconds
 GPUS = "CUDA_VISIBLE_DEVICES"
+# Variables that hold in a container, too.
 NODES_OWN = (
     GPUS,
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
     "PYTHONUNBUFFERED",
     MARK,
-)  # variables that hold in there, too
+)
 
 # The first process of a container gets no signal that it has no handler for, and its end is the
 # container's: this one passes SIGTERM on to all the others and ends as the command does.
