@@ -455,6 +455,26 @@ def test_an_attempt_with_nothing_left_to_log_completes(tmp_path: Path) -> None:
     assert ("completed", [7.0]) == (trial.state, trial.curve)
 
 
+def test_an_attempt_that_fails_is_no_success_for_its_checkpoint(tmp_path: Path) -> None:
+    """It logs into a store of its own, and has nothing to show but an earlier attempt's report."""
+    script = """
+        import os, pathlib, sys, time
+        import raysweep
+        state = pathlib.Path(os.environ["RAYSWEEP_CHECKPOINT_DIR"], "state")
+        if state.exists():
+            sys.exit("Run '" + os.environ["MLFLOW_RUN_ID"] + "' not found")
+        state.touch()
+        raysweep.report(score=7)
+        time.sleep(1000)
+    """
+    sweep = job(tmp_path, script, limits=ONE)
+    with running(sweep) as client:
+        until(client, lambda _: checkpointed(sweep))
+        kill(slot_pid(client, 0))
+        until(client, finished)
+    assert load_result("t", sweep.storage).trials[0].state == "failed"
+
+
 def checkpointed(sweep: rs.JobSweep) -> bool:
     """Whether the first trial has a checkpoint that the journal knows."""
     trials = load_result("t", sweep.storage).trials
