@@ -284,7 +284,7 @@ def test_list_shows_every_sweep(storage: Path) -> None:
 
 def test_list_goes_on_past_a_damaged_journal(storage: Path) -> None:
     """One sweep that cannot be read hides no other."""
-    segment = next((Scribe(storage, name="broken").folder.journal).iterdir())
+    segment = next((Scribe(storage, name="broken").folder.path / "journal").iterdir())
     data = bytearray(segment.read_bytes())
     data[40] ^= 1
     segment.write_bytes(data)

@@ -229,6 +229,24 @@ class SamplerFailed:
     error: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitsChanged:
+    """The sweep has other limits from now on; one that was over goes on if they leave it room."""
+
+    time: float
+    max_total_trials: int | None
+    max_concurrent_trials: int | None
+    timeout: float | None
+    trial_timeout: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suspended:
+    """The sweep's controller has left it, for another to take up."""
+
+    time: float
+
+
 Event = (
     Opened
     | Proposed
@@ -238,6 +256,8 @@ Event = (
     | SweepTimedOut
     | CancelAsked
     | SamplerFailed
+    | LimitsChanged
+    | Suspended
 )
 EVENTS: tuple[type[Event], ...] = (
     Opened,
@@ -248,6 +268,8 @@ EVENTS: tuple[type[Event], ...] = (
     SweepTimedOut,
     CancelAsked,
     SamplerFailed,
+    LimitsChanged,
+    Suspended,
 )  # fmt: skip  (the order is the journal's: append only)
 
 

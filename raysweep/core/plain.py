@@ -32,13 +32,12 @@ def to_plain(value: object) -> Any:  # noqa: ANN401  (lists of lists of ...: no 
         return value
     if names := _names(kind):
         return [to_plain(getattr(value, name)) for name in names]
-    if isinstance(value, tuple | list):
-        return [to_plain(item) for item in value]
+    if isinstance(value, tuple | list | frozenset):
+        items = sorted(value) if isinstance(value, frozenset) else value
+        return [to_plain(item) for item in items]
     if isinstance(value, Mapping):
         return {key: to_plain(item) for key, item in value.items()}
-    if isinstance(value, Enum):
-        return value.value
-    return value
+    return value.value if isinstance(value, Enum) else value
 
 
 def from_plain(kind: type[T], plain: Any) -> T:  # noqa: ANN401  (the same)
@@ -63,9 +62,9 @@ def _reader(hint: Any) -> Reader:  # noqa: ANN401  (a type hint has no type of i
         return _dataclass_reader(hint)
     if get_origin(hint) is UnionType:
         return _optional_reader(hint)
-    if get_origin(hint) is tuple:
+    if (kind := get_origin(hint)) in (tuple, list, frozenset):
         item = _reader(get_args(hint)[0])
-        return lambda plain: tuple(map(item, plain))
+        return lambda plain: kind(map(item, plain))
     if isinstance(hint, type) and issubclass(hint, tuple):  # a NamedTuple
         return lambda plain: hint(*plain)
     if isinstance(hint, type) and issubclass(hint, Enum):

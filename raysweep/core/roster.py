@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any, Self
 
 from sortedcontainers import SortedList
 
 from raysweep.core.events import Assign, AttemptId, Params
+from raysweep.core.plain import from_plain, to_plain
 from raysweep.core.trials import LIVE, Step, Trial, TrialState
 
 
@@ -36,6 +38,27 @@ class Roster:
     live: set[int] = field(default_factory=set)  # numbers of the trials that are on a slot
     # Numbers of those that wait, lowest first: what was lost or failed goes before what is new.
     waiting: SortedList = field(default_factory=SortedList)
+
+    def kept(self) -> list[Any]:
+        """All that a snapshot keeps, as plain lists: `Roster.restored` reads it."""
+        slots = [[n, s.incarnation, s.places, s.lost] for n, s in self.slots.items()]
+        return [to_plain(self.trials), slots]
+
+    @classmethod
+    def restored(cls, most_live: int | None, kept: list[Any]) -> Self:
+        """The roster that gave `kept`."""
+        trials, slots = kept
+        roster = cls(most_live, [from_plain(Trial, trial) for trial in trials])
+        for number, incarnation, places, lost in slots:
+            roster.slots[number] = Slot(incarnation=incarnation, places=places, lost=lost)
+        roster.counts.update(trial.state for trial in roster.trials)
+        for trial in roster.trials:
+            if trial.state is TrialState.WAITING:
+                roster.waiting.add(trial.number)
+            elif trial.state in LIVE:
+                roster.live.add(trial.number)
+                roster.slots[trial.slot].holds.add(trial.number)
+        return roster
 
     def add(self, params: Params) -> None:
         """A new trial, which waits."""

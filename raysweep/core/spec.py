@@ -146,7 +146,11 @@ class SweepSpec:
     @property
     def total_trials(self) -> int | None:
         """The most trials that this sweep can have; None when only its timeout ends it."""
-        bounds = (self.limits.max_total_trials, self.sampler.size(self.space))
+        return self.total_under(self.limits)
+
+    def total_under(self, limits: Limits) -> int | None:
+        """The most trials that it could have under other limits."""
+        bounds = (limits.max_total_trials, self.sampler.size(self.space))
         return min((bound for bound in bounds if bound is not None), default=None)
 
     def to_dict(self) -> dict[str, Any]:

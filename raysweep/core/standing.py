@@ -52,11 +52,13 @@ class Standing:
         self.reason = ""  # why the sweep ends or ended
         self.time = 0.0  # of the last event
         self.epoch = 0
+        self.limits = spec.limits  # that hold now
+        self.total_trials = spec.total_trials  # at most; None when only the timeout ends the sweep
         self.roster = Roster(spec.limits.max_concurrent_trials)
         self.history = History(spec.objective.goal, spec.policy.tracks)
         self.exhausted = False  # whether the sampler has no more to propose
         self.reports = 0  # in the whole sweep
-        self._total = spec.total_trials
+        self.suspended = False  # whether its controller has left it
 
     def __eq__(self, other: object) -> bool:
         """Whether two sweeps would answer every further event alike."""
@@ -90,7 +92,9 @@ class Standing:
     @property
     def all_proposed(self) -> bool:
         """Whether no further trial will be proposed."""
-        return self.exhausted or len(self.trials) == self._total
+        return self.exhausted or (
+            self.total_trials is not None and len(self.trials) >= self.total_trials
+        )
 
     @property
     def best(self) -> Best | None:
@@ -101,7 +105,7 @@ class Standing:
         """How many trials the sampler should propose so that `ahead` trials wait."""
         if self.phase is not Phase.RUNNING or self.all_proposed:
             return 0
-        left = ahead if self._total is None else self._total - len(self.trials)
+        left = ahead if self.total_trials is None else self.total_trials - len(self.trials)
         return max(0, min(left, ahead - len(self.roster.waiting)))
 
     def slots_wanted(self) -> int | None:
@@ -112,8 +116,8 @@ class Standing:
         bounds = [] if self.roster.most_live is None else [self.roster.most_live]
         if self.phase is not Phase.RUNNING or self.all_proposed:
             bounds.append(known)
-        elif self._total is not None:
-            bounds.append(known + self._total - len(self.trials))
+        elif self.total_trials is not None:
+            bounds.append(known + self.total_trials - len(self.trials))
         return min(bounds, default=None)
 
     def observations(self) -> list[Observation]:
@@ -134,7 +138,7 @@ class Standing:
 
     def due(self, now: float) -> list[Event]:
         """The time limits that have been reached."""
-        timeout = self.spec.limits.timeout
+        timeout = self.limits.timeout
         if self.phase is not Phase.RUNNING:
             return []
         if timeout is not None and now >= timeout:
@@ -146,13 +150,13 @@ class Standing:
         """The time at which `due` will next have something to say."""
         if self.phase is not Phase.RUNNING:
             return None
-        timeout = self.spec.limits.timeout
+        timeout = self.limits.timeout
         times = [] if timeout is None else [timeout]
         return min([*times, *(time for _, time in self._deadlines())], default=None)
 
     def _deadlines(self) -> Iterator[tuple[AttemptId, float]]:
         """When the `trial_timeout` of each running attempt is over."""
-        limit = self.spec.limits.trial_timeout
+        limit = self.limits.trial_timeout
         if limit is None:
             return
         for number in sorted(self.roster.live):

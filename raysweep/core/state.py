@@ -7,8 +7,10 @@ a replay never asks a policy again and ends in the same state.
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Self
 
 from raysweep.core.events import (
     GO_ON,
@@ -23,6 +25,7 @@ from raysweep.core.events import (
     Event,
     Exchanged,
     Finish,
+    LimitsChanged,
     Opened,
     Proposed,
     Reports,
@@ -30,11 +33,14 @@ from raysweep.core.events import (
     SlotLost,
     Stop,
     StopCause,
+    Suspended,
     SweepTimedOut,
     TrialsTimedOut,
 )
-from raysweep.core.roster import Slot
-from raysweep.core.spec import SweepSpec
+from raysweep.core.history import History
+from raysweep.core.plain import from_plain, to_plain
+from raysweep.core.roster import Roster, Slot
+from raysweep.core.spec import Limits, SweepSpec
 from raysweep.core.standing import OVER, Phase, Standing
 from raysweep.core.trials import OBEYED, Step, Trial, TrialState
 from raysweep.errors import InvalidTransitionError
@@ -43,6 +49,19 @@ __all__ = ["FAIL_ALIKE", "HOPELESS", "OVER", "Phase", "SweepState"]
 
 FAIL_ALIKE = 3  # so many first trials that fail in the same way end the sweep
 HOPELESS = 10  # losses in a row, without a report between them, that end a trial
+
+# What a snapshot keeps beside the trials, the slots and the curves, and how each is read back.
+_KEPT: Mapping[str, Callable[[Any], Any]] = {
+    "phase": Phase,
+    "reason": str,
+    "time": float,
+    "epoch": int,
+    "exhausted": bool,
+    "reports": int,
+    "suspended": bool,
+    "_alike": lambda plain: plain,
+    "_outcome": Phase,
+}
 
 
 class SweepState(Standing):
@@ -56,6 +75,28 @@ class SweepState(Standing):
         self._outcome = Phase.COMPLETED  # what an ending sweep ends as
         self._recorded: _Recorded | None = None
         self._commands: list[Command] = []
+
+    def kept(self) -> list[Any]:
+        """All that a snapshot keeps, as plain lists, numbers, strings and bytes."""
+        fields = [to_plain(getattr(self, name)) for name in _KEPT]
+        return [fields, self.roster.kept(), self.history.kept(), to_plain(self.limits)]
+
+    @classmethod
+    def restored(cls, spec: SweepSpec, kept: list[Any]) -> Self:
+        """The state that gave `kept`: it answers every further event as that one would.
+
+        Args:
+            spec: what was asked for when the sweep was made.
+            kept: as `kept` gave it, or msgpack made of it.
+        """
+        fields, roster, history, limits = kept
+        state = cls(spec)
+        state._limit(from_plain(Limits, limits))
+        for (name, kind), plain in zip(_KEPT.items(), fields, strict=True):
+            setattr(state, name, kind(plain))
+        state.roster = Roster.restored(state.limits.max_concurrent_trials, roster)
+        state.history = History.restored(spec.objective.goal, spec.policy.tracks, history)
+        return state
 
     def apply(self, event: Event, recorded: Sequence[Command] | None = None) -> list[Command]:
         """Take an event; returns the commands that follow from it.
@@ -91,29 +132,40 @@ class SweepState(Standing):
                 self._trials_timed_out(event)
             case Opened():
                 self._opened(event)
-            case SweepTimedOut():
-                reason = f"timeout of {_given('timeout', self.spec.limits.timeout)} reached"
-                self._end_sweep(Phase.COMPLETED, reason, event.time)
-            case CancelAsked():
-                self._end_sweep(Phase.CANCELED, event.reason, event.time)
-            case SamplerFailed():
-                self._end_sweep(Phase.FAILED, f"the sampler failed: {event.error}", event.time)
+            case SweepTimedOut() | CancelAsked() | SamplerFailed():
+                self._end_sweep(*self._outcome_of(event), event.time)
+            case LimitsChanged():
+                self._limits_changed(event)
+            case Suspended():
+                self.suspended = True
 
     def _opened(self, event: Opened) -> None:
         if event.epoch <= self.epoch:
             raise InvalidTransitionError(f"epoch {event.epoch} does not follow {self.epoch}")
-        self.epoch = event.epoch
+        self.epoch, self.suspended = event.epoch, False
         if not event.slots_kept:
             for slot in self.slots.values():
                 self._lose(slot, event.time, "the cluster that it ran on is gone")
+
+    def _limits_changed(self, event: LimitsChanged) -> None:
+        """Other limits hold; what is over goes on, and is over again at once if nothing is left."""
+        fields = (f.name for f in dataclasses.fields(Limits))
+        self._limit(Limits(**{name: getattr(event, name) for name in fields}))
+        if self.over:
+            self.phase, self._outcome, self.reason = Phase.RUNNING, Phase.COMPLETED, ""
+
+    def _limit(self, limits: Limits) -> None:
+        self.limits = limits
+        self.total_trials = self.spec.total_under(limits)
+        self.roster.most_live = limits.max_concurrent_trials
 
     def _proposed(self, event: Proposed) -> None:
         if self.phase is not Phase.RUNNING:
             return
         count = len(self.trials) + len(event.params)
-        if self.exhausted or (self._total is not None and count > self._total):
+        if self.exhausted or (self.total_trials is not None and count > self.total_trials):
             raise InvalidTransitionError(
-                f"{len(event.params)} trials proposed after {len(self.trials)} of {self._total}"
+                f"{len(event.params)} trials proposed after {len(self.trials)} of {self.total_trials}"
             )
         for params in event.params:
             self.roster.add(params)
@@ -143,7 +195,7 @@ class SweepState(Standing):
         self._lose(slot, event.time, event.cause)
 
     def _trials_timed_out(self, event: TrialsTimedOut) -> None:
-        limit = _given("trial_timeout", self.spec.limits.trial_timeout)
+        limit = _given("trial_timeout", self.limits.trial_timeout)
         for id_ in event.ids:
             trial = self.roster.current(id_)
             if trial is not None and trial.state is TrialState.RUNNING:
@@ -316,6 +368,17 @@ class SweepState(Standing):
             yield self.trials[self.roster.waiting[0]]
 
     # --- the sweep's end --------------------------------------------------------------------------
+
+    def _outcome_of(self, event: SweepTimedOut | CancelAsked | SamplerFailed) -> tuple[Phase, str]:
+        """What an event that ends the sweep ends it as, and why."""
+        match event:
+            case SweepTimedOut():
+                limit = _given("timeout", self.limits.timeout)
+                return Phase.COMPLETED, f"timeout of {limit} reached"
+            case CancelAsked():
+                return Phase.CANCELED, event.reason
+            case SamplerFailed():
+                return Phase.FAILED, f"the sampler failed: {event.error}"
 
     def _end_sweep(self, outcome: Phase, reason: str, time: float) -> None:
         """Nothing new begins: what waits is canceled, what runs is told to end."""

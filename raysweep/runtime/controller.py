@@ -44,7 +44,8 @@ from raysweep.runtime.slot import Post
 from raysweep.runtime.status import Status, describe, lines
 from raysweep.storage.dataset import export
 from raysweep.storage.folder import SweepFolder
-from raysweep.storage.journal import Journal, Record
+from raysweep.storage.journal import Journal
+from raysweep.storage.replay import take_over
 
 HOLD = 5.0  # seconds that an idle slot's request is held back for a trial to come
 LOOK = 0.1  # seconds between looks at time limits, leases and slots
@@ -72,10 +73,7 @@ class Controller:
     def __init__(self, charge: Charge) -> None:
         self._folder = SweepFolder(Path(charge.folder))
         self._spec = self._folder.read_spec()
-        self._journal, records = _opened(self._folder)
-        self._state = SweepState(self._spec)
-        for record in records:
-            self._state.apply(record.event, record.commands)
+        self._journal, self._state = _opened(self._folder)
         self._log: deque[str] = deque(maxlen=LOG_LINES)
         self._logged = 0  # lines ever
         self._reception = Reception(self._journal.epoch, self._spec.lease)
@@ -349,11 +347,11 @@ class Controller:
         self._apply(CancelAsked(time=self._clock.now(), reason=reason))
 
 
-def _opened(folder: SweepFolder) -> tuple[Journal, list[Record]]:
-    """The journal of a sweep; waits for a storage that is full or away."""
+def _opened(folder: SweepFolder) -> tuple[Journal, SweepState]:
+    """The journal of a sweep and what it comes to; waits for a storage that is full or away."""
     while True:
         try:
-            return Journal.open(folder.journal)
+            return take_over(folder.journal, folder.read_spec())
         except OSError as error:
             log.warning("%s: the storage refuses: %s", folder.path, error)
             time.sleep(STORAGE_AGAIN)  # nothing can be answered before there is an epoch

@@ -27,6 +27,7 @@ from raysweep.runtime import answers, pace, proposals
 from raysweep.runtime.local_slot import LocalSlot
 from raysweep.runtime.virtual_clock import VirtualClock
 from raysweep.storage.journal import Journal, Record
+from raysweep.storage.segments import FileSegments
 
 
 class MemoryJournal:
@@ -71,8 +72,8 @@ class DiskJournal:
 
     def open(self) -> Sequence[Record]:
         """Take the journal over; returns all that was committed before."""
-        self._journal, records = Journal.open(self._folder)
-        return records
+        self._journal, records = Journal.open(FileSegments(self._folder))
+        return [*records]
 
     def append(self, record: Record) -> None:
         """Gather a record for the next commit."""
@@ -259,7 +260,7 @@ class LocalController:
 
     def _plan_look(self) -> None:
         """Look after time limits when the next is due; what begins later is due a limit later."""
-        limit = self._spec.limits.trial_timeout
+        limit = self.state.limits.trial_timeout
         due = self.state.next_due()
         times = [] if due is None else [due]
         if limit is not None and not self.state.over:

@@ -94,7 +94,7 @@ def describe(
         goal=state.spec.objective.goal,
         elapsed=state.time if state.over else now,
         counts={str(kind): count for kind, count in state.counts.items() if count},
-        total=state.spec.total_trials,
+        total=state.total_trials,
         reports=state.reports,
         slots=slots,
         best=None if best is None else row(state, state.trials[best.trial]),

@@ -29,6 +29,7 @@ from raysweep.errors import (
     SweepNotFoundError,
 )
 from raysweep.storage.atomic import create_exclusive, flush_folder, write_bytes
+from raysweep.storage.segments import FileSegments, Segments
 
 DEFAULT_STORAGE = "~/raysweep"
 ENVIRONMENT = "RAYSWEEP_STORAGE"  # the variable that names another
@@ -91,9 +92,9 @@ class SweepFolder:
         return self.path / ".followed"
 
     @property
-    def journal(self) -> Path:
-        """The folder of the journal's segments."""
-        return self.path / "journal"
+    def journal(self) -> Segments:
+        """Where the journal's segments lie."""
+        return FileSegments(self.path / "journal")
 
     def checkpoint(self, trial: int, attempt: int, report: int) -> Path:
         """Where the checkpoint handed to a report goes."""

@@ -1,29 +1,23 @@
 """The journal: the append-only record of a sweep, from which everything else is derived.
 
-One rule: what `Journal.write` has returned from is on disk and will be read again; what it has not
+One rule: what `Journal.write` has returned from is durable and will be read again; what it has not
 may be lost, and was acknowledged to nobody.
 
-A journal is a folder of segments, one for each epoch. A controller takes a sweep over by creating
-the next segment, which must not exist; from then on no earlier controller acknowledges anything.
-It then reads what is there and begins its own segment with a header that says where the one before
+A journal is a row of segments, one for each epoch. A controller takes a sweep over by creating the
+next segment, which must not exist; from then on no earlier controller acknowledges anything. It
+then reads what is there and begins its own segment with a header that says where the one before
 ended for it: bytes after that point, torn or written by a controller that was replaced, are never
-read. So no file is ever shortened, and no two controllers ever write to one file.
+read. So nothing is ever shortened, and no two controllers ever write to one segment.
 
-A segment is a row of blocks, one a commit: a header (magic, length of the payload, checksum of the
-header before, checksum of the payload, checksum of this header) and the payload. A block that is
-cut short at the end of the newest segment was being written when its controller died; whatever
-else is wrong is damage, and is refused.
+A segment is a row of blocks (`raysweep.storage.blocks`), one a commit. A block that is cut short at
+the end of the newest segment was being written when its controller died; whatever else is wrong is
+damage, and is refused.
 """
 
 from __future__ import annotations
 
-import os
-import re
-import struct
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import NamedTuple, Self
 
 import msgpack
@@ -31,14 +25,10 @@ import msgpack
 from raysweep.core.events import COMMANDS, EVENTS, Assign, Command, Event, Stop
 from raysweep.core.plain import from_plain, to_plain
 from raysweep.errors import JournalDamagedError, StaleEpochError
-from raysweep.storage.atomic import flush_folder
+from raysweep.storage.blocks import PAGE, Block, blocks, has_whole_block, sealed, was_being_written
+from raysweep.storage.segments import Segments
 
 FORMAT = 1
-MAGIC = b"RSJ\x01"
-HEADER = struct.Struct("<4sIIII")  # magic, payload's length, previous, payload's checksum, own
-UNSIGNED = HEADER.size - 4  # bytes of a header that its own checksum covers
-SEGMENT = re.compile(r"(\d{8})\.journal")
-PAGE = 4096  # a file system that lost power leaves whole pages of zeros
 
 
 class Record(NamedTuple):
@@ -48,18 +38,16 @@ class Record(NamedTuple):
     commands: list[Command]
 
 
-@dataclass(frozen=True, slots=True)
-class _Block:
-    """A commit as it lies in a segment."""
+class Place(NamedTuple):
+    """How far a journal was read: the last block of it."""
 
-    start: int
-    payload: bytes
-    previous: int  # checksum of the header before
-    checksum: int  # of this header, and by way of it of the payload
+    epoch: int
+    start: int  # where in its segment the block begins
+    checksum: int  # of the block's header
 
-    @property
-    def end(self) -> int:
-        return self.start + HEADER.size + len(self.payload)
+
+class UnknownPlaceError(Exception):
+    """A journal does not lead to this place: it was cut, or another controller went another way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +55,18 @@ class _Segment:
     """A segment that has a header: its commits up to the first that is not whole."""
 
     epoch: int
-    path: Path
     follows: int  # the epoch before; 0 at the beginning
     offset: int  # where the segment of that epoch ends for this one
-    blocks: list[_Block]
+    blocks: list[Block]  # from the header on, or from the block of a place on
     tail: bytes  # what follows the last of them
 
     @property
     def end(self) -> int:
         return self.blocks[-1].end
+
+    @property
+    def place(self) -> Place:
+        return Place(self.epoch, self.blocks[-1].start, self.blocks[-1].checksum)
 
 
 class Journal:
@@ -84,36 +75,35 @@ class Journal:
     `append` and `seal` belong to the controller's loop; `write` may run on another thread.
     """
 
-    def __init__(self, folder: Path, epoch: int, file: int, end: int, checksum: int) -> None:
+    def __init__(self, segments: Segments, epoch: int) -> None:
         self.epoch = epoch
-        self._folder = folder
-        self._file = file
-        self._end = end  # of the last commit
-        self._checksum = checksum  # the same
+        self.size = 0  # bytes of its segment
+        self.replayed = 0  # bytes that were read when it was opened
+        self.least_interval = segments.least_interval
+        self._segments = segments
+        self._checksum = 0  # of the last commit
         self._gathered: list[bytes] = []
 
     @classmethod
-    def open(cls, folder: Path) -> tuple[Self, list[Record]]:
-        """Take the sweep over; returns the writer and all that was committed before.
+    def open(cls, segments: Segments, after: Place | None = None) -> tuple[Self, Iterator[Record]]:
+        """Take the sweep over; returns the writer and all that was committed before, or after a place.
 
         Raises:
             JournalDamagedError: a committed part fails its checksum, or a segment is missing.
-            OSError: the folder cannot be read or written.
+            UnknownPlaceError: `after` is no place of this journal.
+            OSError: the storage refuses.
         """
-        folder.mkdir(parents=True, exist_ok=True)
-        epoch, file = _claim(folder)
+        epoch = _claim(segments)
         try:
-            chain = _chain(folder, before=epoch)
+            chain = _chain(segments, before=epoch, after=after)
             follows, offset = (chain[-1].epoch, chain[-1].end) if chain else (0, 0)
-            header = msgpack.packb([FORMAT, follows, offset])
-            journal = cls(folder, epoch, file, end=0, checksum=0)
-            journal.write(header)
-            flush_folder(folder)
+            journal = cls(segments, epoch)
+            journal.write(msgpack.packb([FORMAT, follows, offset]))
+            journal.replayed = sum(segment.end - segment.blocks[0].start for segment in chain)
         except BaseException:
-            os.close(file)
-            _path(folder, epoch).unlink(missing_ok=True)  # nothing was acknowledged under it
+            segments.remove(epoch)  # nothing was acknowledged under it
             raise
-        return journal, list(_records(chain))
+        return journal, _records(chain)
 
     def append(self, event: Event, commands: Iterable[Command]) -> None:
         """Gather a record for the next commit."""
@@ -132,14 +122,10 @@ class Journal:
             OSError: the storage did not take it; nothing is changed, write it again.
             StaleEpochError: another controller has taken over; acknowledge nothing.
         """
-        head = struct.pack("<4sIII", MAGIC, len(payload), self._checksum, zlib.crc32(payload))
-        checksum = zlib.crc32(head)
-        block = head + struct.pack("<I", checksum) + payload
-        os.ftruncate(self._file, self._end)  # what an earlier try may have left
-        _write_all(self._file, block, self._end)
-        os.fdatasync(self._file)
+        block, checksum = sealed(payload, self._checksum)
+        self._segments.append(self.epoch, self.size, block)
         self.verify()
-        self._end += len(block)
+        self.size += len(block)
         self._checksum = checksum
 
     def verify(self) -> None:
@@ -148,24 +134,37 @@ class Journal:
         Raises:
             StaleEpochError: one has.
             FileNotFoundError: the journal has been removed.
+            OSError: the storage refuses, so nobody knows.
         """
-        _path(self._folder, self.epoch).stat()
-        successor = _path(self._folder, self.epoch + 1)
-        if successor.exists():
+        if self._segments.exists(self.epoch + 1):
+            successor = self._segments.name(self.epoch + 1)
             raise StaleEpochError(f"{successor}: a later controller has taken the sweep over")
+        if not self._segments.exists(self.epoch):
+            raise FileNotFoundError(f"{self._segments.name(self.epoch)} has been removed")
 
     def close(self) -> None:
-        """Close the file; what was gathered and not written is dropped."""
-        os.close(self._file)
+        """Let go of the segment; what was gathered and not written is dropped."""
+        self._segments.close()
 
 
-def read(folder: Path) -> Iterator[Record]:
+def read(segments: Segments) -> Iterator[Record]:
     """All that is committed, in order; safe beside a controller that writes.
 
     Raises:
         JournalDamagedError: a committed part fails its checksum, or a segment is missing.
     """
-    return _records(_chain(folder, before=None))
+    return _records(_chain(segments))
+
+
+def read_on(segments: Segments, after: Place | None) -> tuple[Iterator[Record], Place | None]:
+    """What was committed after a place, or all; and how far that is, None if nothing ever was.
+
+    Raises:
+        JournalDamagedError: as for `read`.
+        UnknownPlaceError: `after` is no place of this journal.
+    """
+    chain = _chain(segments, after=after)
+    return _records(chain), chain[-1].place if chain else None
 
 
 def encode(event: Event, commands: Iterable[Command]) -> bytes:
@@ -186,151 +185,104 @@ def _decoded(plain: Sequence[list[object]]) -> Record:
     )
 
 
-def _claim(folder: Path) -> tuple[int, int]:
-    """Create the next segment, which nobody else can then create; returns epoch and file."""
+def _claim(segments: Segments) -> int:
+    """Create the next segment, which nobody else can then create; returns its epoch."""
     while True:
-        epoch = max(_epochs(folder), default=0) + 1
-        try:
-            return epoch, os.open(_path(folder, epoch), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
-        except FileExistsError:
-            continue  # somebody was faster: the next number is theirs plus one
-
-
-def _epochs(folder: Path) -> list[int]:
-    return [int(match[1]) for path in folder.iterdir() if (match := SEGMENT.fullmatch(path.name))]
-
-
-def _path(folder: Path, epoch: int) -> Path:
-    return folder / f"{epoch:08d}.journal"
-
-
-def _write_all(file: int, block: bytes, offset: int) -> None:
-    view = memoryview(block)
-    while view:
-        written = os.pwrite(file, view, offset)
-        view = view[written:]
-        offset += written
+        epoch = max(segments.epochs(), default=0) + 1
+        if segments.create(epoch):
+            return epoch  # otherwise somebody was faster: the next number is theirs plus one
 
 
 # --- reading --------------------------------------------------------------------------------------
 
 
-def _chain(folder: Path, before: int | None) -> list[_Segment]:
-    """The segments that make up the journal, oldest first."""
-    if not folder.is_dir():
-        return []
-    epochs = sorted(epoch for epoch in _epochs(folder) if before is None or epoch < before)
-    while epochs and (newest := _segment(folder, epochs[-1])) is None:
+def _chain(
+    segments: Segments, *, before: int | None = None, after: Place | None = None
+) -> list[_Segment]:
+    """The segments that make up the journal, oldest first; from that of `after` on."""
+    epochs = sorted(epoch for epoch in segments.epochs() if before is None or epoch < before)
+    newest = None
+    while epochs and (newest := _segment(segments, epochs[-1], after)) is None:
         epochs.pop()  # its controller died before its first commit
-    if not epochs or newest is None:
+    if newest is None:
+        if after is not None:
+            raise UnknownPlaceError(after)
         return []
-    _refuse_damage(newest)
-    return _followed(folder, newest)
+    _refuse_damage(segments, newest)
+    return _followed(segments, newest, after)
 
 
-def _followed(folder: Path, newest: _Segment) -> list[_Segment]:
+def _followed(segments: Segments, newest: _Segment, after: Place | None) -> list[_Segment]:
     """The newest segment and those that it follows, each up to where the next took over."""
     chain = [newest]
-    while chain[0].follows:
+    first = 0 if after is None else after.epoch
+    while chain[0].epoch > first and chain[0].follows:
         later = chain[0]
-        earlier = _segment(folder, later.follows)
+        earlier = _segment(segments, later.follows, after)
         if earlier is None:
-            raise JournalDamagedError(f"{_path(folder, later.follows)} is missing or has no header")
-        blocks = [block for block in earlier.blocks if block.end <= later.offset]
-        if not blocks or blocks[-1].end != later.offset:
-            raise _damage(earlier.path, earlier.end, "a commit fails its checksum")
-        chain.insert(0, replace(earlier, blocks=blocks))
+            raise JournalDamagedError(f"{segments.name(later.follows)} is missing or has no header")
+        kept = [block for block in earlier.blocks if block.end <= later.offset]
+        if not kept or kept[-1].end != later.offset:
+            if after is not None and earlier.epoch == after.epoch and not kept:
+                raise UnknownPlaceError(after)  # what it names was written too late to count
+            raise _damage(segments, earlier.epoch, earlier.end, "a commit fails its checksum")
+        chain.insert(0, replace(earlier, blocks=kept))
+    if after is not None and chain[0].epoch != after.epoch:
+        raise UnknownPlaceError(after)
     return chain
 
 
-def _segment(folder: Path, epoch: int) -> _Segment | None:
+def _segment(segments: Segments, epoch: int, after: Place | None) -> _Segment | None:
     """A segment as far as its blocks are whole; None when there is no header to begin with."""
-    path = _path(folder, epoch)
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
+    if after is not None and epoch == after.epoch:
+        return _segment_from(segments, after)
+    data = segments.read(epoch)
+    if data is None:
         return None
-    blocks = list(_blocks(data))
-    if not blocks:
-        if _whole_block_after(data, 0):
-            raise _damage(path, 0, "the header fails its checksum")
+    found = list(blocks(data))
+    if not found:
+        if has_whole_block(data, 0):
+            raise _damage(segments, epoch, 0, "the header fails its checksum")
         return None
-    version, follows, offset = msgpack.unpackb(blocks[0].payload)
+    version, follows, offset = msgpack.unpackb(found[0].payload)
     if version != FORMAT:
-        raise JournalDamagedError(f"{path} has format {version}; this raysweep reads {FORMAT}")
-    return _Segment(epoch, path, follows, offset, blocks, data[blocks[-1].end :])
+        raise JournalDamagedError(
+            f"{segments.name(epoch)} has format {version}; this raysweep reads {FORMAT}"
+        )
+    return _Segment(epoch, follows, offset, found, data[found[-1].end :])
 
 
-def _blocks(data: bytes) -> Iterator[_Block]:
-    """The blocks from the beginning, up to the first that is not whole or not the next."""
-    offset, checksum = 0, 0
-    while (block := _block_at(data, offset)) is not None and block.previous == checksum:
-        yield block
-        offset, checksum = block.end, block.checksum
+def _segment_from(segments: Segments, place: Place) -> _Segment:
+    """The segment of a place, from that block on."""
+    data = segments.read(place.epoch, place.start)
+    found = [] if data is None else list(blocks(data, place.start, previous=None))
+    if data is None or not found or found[0].checksum != place.checksum:
+        raise UnknownPlaceError(place)
+    return _Segment(place.epoch, 0, 0, found, data[found[-1].end - place.start :])
 
 
-def _block_at(data: bytes, offset: int) -> _Block | None:
-    """The block that begins here, if it is whole."""
-    if not _header_at(data, offset):
-        return None
-    _, length, previous, expected, checksum = HEADER.unpack_from(data, offset)
-    payload = data[offset + HEADER.size : offset + HEADER.size + length]
-    if len(payload) < length or zlib.crc32(payload) != expected:
-        return None
-    return _Block(offset, payload, previous, checksum)
-
-
-def _header_at(data: bytes, offset: int) -> bool:
-    """Whether a whole header begins here."""
-    head = data[offset : offset + HEADER.size]
-    if len(head) < HEADER.size or not head.startswith(MAGIC):
-        return False
-    return zlib.crc32(head[:UNSIGNED]) == int.from_bytes(head[UNSIGNED:], "little")
-
-
-def _refuse_damage(segment: _Segment) -> None:
+def _refuse_damage(segments: Segments, segment: _Segment) -> None:
     """Tell a commit that was being written from one that was written and is damaged now."""
-    if _whole_block_after(segment.tail, 1):
-        raise _damage(segment.path, segment.end, "a commit fails its checksum, whole ones follow")
-    if segment.tail and not _was_being_written(segment.tail, segment.end % PAGE):
-        raise _damage(segment.path, segment.end, "the last commit fails its checksum")
+    if has_whole_block(segment.tail, 1):
+        what = "a commit fails its checksum, whole ones follow"
+    elif segment.tail and not was_being_written(segment.tail, segment.end % PAGE):
+        what = "the last commit fails its checksum"
+    else:
+        return
+    raise _damage(segments, segment.epoch, segment.end, what)
 
 
-def _whole_block_after(data: bytes, offset: int) -> bool:
-    while (offset := data.find(MAGIC, offset)) >= 0:
-        if _block_at(data, offset) is not None:
-            return True
-        offset += 1
-    return False
-
-
-def _was_being_written(tail: bytes, into_page: int) -> bool:
-    """Whether these bytes are a block cut short, or one of which pages never arrived.
-
-    Args:
-        tail: what follows the last whole block; not empty.
-        into_page: how many bytes of its first page lie before it.
-    """
-    if len(tail) < HEADER.size:
-        return tail.startswith(MAGIC[: len(tail)]) or not any(tail)
-    if _header_at(tail, 0) and len(tail) < HEADER.size + HEADER.unpack_from(tail)[1]:
-        return True
-    first = PAGE - into_page
-    pages = [tail[:first], *(tail[at : at + PAGE] for at in range(first, len(tail), PAGE))]
-    return not all(any(page) for page in pages)
-
-
-def _damage(path: Path, offset: int, what: str) -> JournalDamagedError:
+def _damage(segments: Segments, epoch: int, offset: int, what: str) -> JournalDamagedError:
+    name = segments.name(epoch)
     return JournalDamagedError(
-        f"{path} is damaged at byte {offset}: {what}. Nothing was changed. Bring the file back from"
-        f" a copy; or, to go on without what follows that byte, cut it there:"
-        f" truncate -s {offset} {path}"
+        f"{name} is damaged at byte {offset}: {what}. Nothing was changed. Bring it back from a copy;"
+        f" or, to go on without what follows that byte, cut it there: {segments.cut(epoch, offset)}"
     )
 
 
 def _records(chain: Iterable[_Segment]) -> Iterator[Record]:
     for segment in chain:
-        for block in segment.blocks[1:]:
+        for block in segment.blocks[1:]:  # the first is the header, or was read before
             unpacker = msgpack.Unpacker(max_buffer_size=0, strict_map_key=False)
             unpacker.feed(block.payload)
             yield from map(_decoded, unpacker)

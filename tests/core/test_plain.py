@@ -82,6 +82,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     **dict.fromkeys(
         ("epoch", "slot", "incarnation", "sequence", "places", "known", "report", "start"), COUNTS
     ),
+    **dict.fromkeys(("max_total_trials", "max_concurrent_trials"), st.none() | COUNTS),
     "time": TIMES,
     "id": IDS,
     "ids": some(IDS),

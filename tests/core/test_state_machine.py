@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any, ClassVar, TypeGuard
 
+import msgpack
 import pytest
 import transcription
 from drafts import as_read_back, checkpoint, draft_spec, end, reports, said, stops, twin
@@ -38,6 +39,7 @@ from raysweep.core.events import (
     Event,
     Exchanged,
     Finish,
+    LimitsChanged,
     Opened,
     Proposed,
     Reports,
@@ -168,6 +170,7 @@ class _Machine(RuleBasedStateMachine):
     def set_up(self, rest: dict[str, Any]) -> None:
         """A sweep with some trials, and slots that run them."""
         self.spec = spec = draft_spec(policy=self.policy, **rest)
+        self.limits = spec.limits
         self.state = SweepState(spec)
         self.twin = twin(spec)
         self.ledger = Ledger(spec)
@@ -221,7 +224,7 @@ class _Machine(RuleBasedStateMachine):
     def check_end(self, before: SweepState, commands: list[Command]) -> None:
         finished = [command for command in commands if isinstance(command, Finish)]
         assert (self.state.over and not before.over) == (len(finished) == 1)
-        if before.over:
+        if before.over and self.state.over:
             assert (before.phase, before.reason) == (self.state.phase, self.state.reason)
 
     @property
@@ -235,10 +238,10 @@ class _Machine(RuleBasedStateMachine):
         first = len(self.params)
         params = tuple({"x": n} for n in range(first, first + count))
         event = Proposed(time=self.soon, params=params, exhausted=exhausted)
-        assert self.spec.total_trials is not None
+        assert self.limits.max_total_trials is not None
         if self.state.phase is not Phase.RUNNING:
             self.apply(event)
-        elif self.state.exhausted or first + count > self.spec.total_trials:
+        elif self.state.exhausted or first + count > self.limits.max_total_trials:
             self.refused(event)
         else:
             self.apply(event)
@@ -321,6 +324,39 @@ class _Machine(RuleBasedStateMachine):
             )
         )
 
+    @rule()
+    def go_on_from_a_snapshot(self) -> None:
+        """A controller that begins with what another kept goes on as that one would have."""
+        kept = msgpack.unpackb(msgpack.packb(self.state.kept()), strict_map_key=False)
+        self.state = SweepState.restored(self.spec, kept)
+        assert self.twin == self.state
+
+    @precondition(lambda self: len(self.attempts) > 1)
+    @rule(more=st.integers(0, 3), at_once=st.sampled_from([None, 2]))
+    def change_limits(self, more: int, at_once: int | None) -> None:
+        """Somebody wants more trials; a sweep that was over goes on if that gives it any."""
+        over, exhausted = self.state.over, self.state.exhausted
+        most = self.limits.max_total_trials
+        assert most is not None
+        changed = dataclasses.replace(
+            self.limits, max_total_trials=most + more, max_concurrent_trials=at_once
+        )
+        live = len(self.state.roster.live)
+        if at_once is not None and live > at_once:
+            return  # those that run are not ended for it, and `no_more_run_than_may` would object
+        self.limits = changed
+        fields = dataclasses.asdict(changed)
+        event = LimitsChanged(time=self.soon, **fields)
+        before = self.state.phase
+        commands = self.state.apply(event)
+        record = as_read_back(event, commands)
+        self.twin.apply(record.event, record.commands)
+        if over:
+            left = not exhausted and most + more > len(self.params)
+            assert left == (self.state.phase is Phase.RUNNING)
+        else:
+            assert before is self.state.phase or not self.state.roster.live
+
     @rule(data=st.data(), how=st.sampled_from(["lose", "time out", "wait", "open", "go back"]))
     def disturb(self, data: st.DataObject, how: str) -> None:
         """What happens now and then."""
@@ -345,7 +381,7 @@ class _Machine(RuleBasedStateMachine):
     def time_out(self, ids: list[AttemptId]) -> None:
         """Attempts are over time; it is not asked which."""
         event = TrialsTimedOut(time=self.soon, ids=tuple(ids))
-        if self.spec.limits.trial_timeout is None:
+        if self.limits.trial_timeout is None:
             self.refused(event)
         else:
             self.apply(event)
@@ -378,7 +414,7 @@ class _Machine(RuleBasedStateMachine):
             self.apply(CancelAsked(time=self.soon))
         elif how == "sampler":
             self.apply(SamplerFailed(time=self.soon, error="E"))
-        elif how == "time" and self.spec.limits.timeout is None:
+        elif how == "time" and self.limits.timeout is None:
             self.refused(SweepTimedOut(time=self.soon))
         elif how == "time":
             self.apply(SweepTimedOut(time=self.soon))
@@ -432,7 +468,7 @@ class _Machine(RuleBasedStateMachine):
 
     @invariant()
     def no_more_run_than_may(self) -> None:
-        most = self.spec.limits.max_concurrent_trials
+        most = self.limits.max_concurrent_trials
         assert most is None or len(self.state.roster.live) <= most
 
     @invariant()
@@ -482,9 +518,9 @@ class _Machine(RuleBasedStateMachine):
 
     @invariant()
     def what_is_wanted_fits(self) -> None:
-        assert self.spec.total_trials is not None
+        assert self.limits.max_total_trials is not None
         wanted = self.state.proposals_wanted(5)
-        assert 0 <= wanted <= self.spec.total_trials - len(self.state.trials)
+        assert 0 <= wanted <= self.limits.max_total_trials - len(self.state.trials)
         slots = self.state.slots_wanted()
         assert slots is not None
         assert self.state.over == (slots == 0)

@@ -25,6 +25,7 @@ from raysweep.runtime import pace
 from raysweep.runtime.local import Fault, KillSlot, RestartController, Step, simulate
 from raysweep.storage import journal
 from raysweep.storage.journal import Record
+from raysweep.storage.segments import FileSegments
 
 EPOCHS = 5
 SECONDS = 10.0  # an epoch's
@@ -368,7 +369,7 @@ def test_a_real_journal_holds_the_same_records(tmp_path: Path) -> None:
     faults = [RestartController(at=12)]
     on_disk = simulate(spec(trials=2), climb, slots=2, faults=faults, journal=tmp_path)
     in_memory = simulate(spec(trials=2), climb, slots=2, faults=faults)
-    assert packed(in_memory.records) == packed(list(journal.read(tmp_path)))
+    assert packed(in_memory.records) == packed(list(journal.read(FileSegments(tmp_path))))
     assert in_memory.state == on_disk.state
 
 
