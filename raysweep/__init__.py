@@ -45,7 +45,7 @@ _HOMES = {
     "raysweep.result": ("Result", "TrialResult", "load_checkpoint", "load_result"),
     "raysweep.runtime.reporting": ("report",),
     "raysweep.runtime.trial": ("Trial",),
-    "raysweep.sweep": ("Sweep",),
+    "raysweep.sweep": ("Sweep", "resume"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

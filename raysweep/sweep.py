@@ -159,6 +159,39 @@ class Sweep(Runnable):
         return find_sweep(self.storage, self.spec.name)
 
 
+def resume(
+    name: str,
+    storage: str | None = None,
+    *,
+    limits: Limits | None = None,
+    address: str | None = None,
+    screen: ScreenKind = "auto",
+) -> Result:
+    """Take up a sweep that was interrupted, on whatever cluster; or have one that is over do more.
+
+    What had ended stays ended, what ran restarts from its checkpoints, and the time between does not
+    count. Code and shared data come from the storage.
+
+    Args:
+        name: the sweep's.
+        storage: where it lives; as for `Sweep`.
+        limits: that hold from now on; None: those that held before. With a higher `max_total_trials` a
+            sweep that is over goes on.
+        address: of a Ray cluster; as for `Sweep.run`.
+        screen: as for `Sweep.run`.
+
+    Raises:
+        SweepNotFoundError: there is no such sweep.
+        SpecError: the sweep is over, and stays so under these limits.
+        SweepExistsError: it is running.
+        JournalDamagedError: its journal is damaged; the message says where and what to do.
+    """
+    from raysweep.runtime import session  # noqa: PLC0415  (ray is imported by who runs)
+
+    folder = find_sweep(storage or default_storage(), name)
+    return session.resume(folder, limits=limits, address=address, screen=screen)
+
+
 def _generated(train: object) -> str:
     """A name that tells which function and when, and that no other sweep has."""
     function = getattr(train, "__name__", type(train).__name__).strip("_<>") or "sweep"

@@ -38,7 +38,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "download": ("keeping", "Copy what a trial has left: outputs, artifacts, its log."),
     "export": ("showing", "Write a sweep's results as Parquet."),
     "cancel": ("running", "End a running sweep."),
-    "resume": ("running", "Take up a sweep that was interrupted."),
+    "resume": (
+        "running",
+        "Take up a sweep that was interrupted, or give one that is over more to do.",
+    ),
     "doctor": ("checking", "Check this machine, the storage and the cluster."),
 }
 

@@ -6,6 +6,7 @@ One rule: Ray is imported once nothing is left to refuse without it.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -16,6 +17,7 @@ import click
 from raysweep.cli import documents, files, options, pages
 from raysweep.cli.doctor import unreachable
 from raysweep.cli.group import FAILED
+from raysweep.core.spec import Limits
 from raysweep.core.state import Phase
 from raysweep.errors import SpecError, UserError
 from raysweep.result import Result
@@ -69,21 +71,34 @@ def run(
 
 @click.command()
 @options.name
+@options.settings
 @options.storage
 @options.address
 @detach_option
 @options.output
 @click.pass_context
 def resume(
-    ctx: click.Context, *, name: str, storage: str, address: str | None, detach: bool, as_json: bool
+    ctx: click.Context,
+    *,
+    name: str,
+    settings: Mapping[str, str],
+    storage: str,
+    address: str | None,
+    detach: bool,
+    as_json: bool,
 ) -> None:
-    """Take up a sweep that was interrupted."""
+    """Take up a sweep that was interrupted, or give one that is over more to do.
+
+    Limits may be changed: --set limits.max_total_trials=200 has a sweep of 100 trials run 100 more.
+    """
     folder = find_sweep(storage, name)
-    _refuse_over(folder)
+    limits = _limits(folder, settings)
+    if limits is None:
+        _refuse_over(folder)
     from raysweep.runtime import session  # noqa: PLC0415  (see the rule above)
 
     with _cluster(address):
-        result = session.resume(folder, address=address, detach=detach)
+        result = session.resume(folder, limits=limits, address=address, detach=detach)
     _close(ctx, result, as_json=as_json, watched=not detach)
 
 
@@ -154,6 +169,20 @@ def _leaving(folder: SweepFolder) -> Iterator[None]:
         again = options.command_line("watch", folder.name, folder.path.parent)
         click.echo(f"the sweep goes on; watch it again with:\n  {again}", err=True)
         raise
+
+
+def _limits(folder: SweepFolder, settings: Mapping[str, str]) -> Limits | None:
+    """The limits that a sweep is to have from now on; None when nothing of them is set."""
+    for path in settings:
+        if path.partition(".")[0] != "limits":
+            raise SpecError(
+                f"a sweep that has begun keeps what it was asked for, all but its limits, so {path!r}"
+                f" cannot be set; start another sweep with `raysweep run`"
+            )
+    if not settings:
+        return None
+    state = Result(folder).state
+    return files.changed(dataclasses.replace(state.spec, limits=state.limits), settings).limits
 
 
 def _refuse_over(folder: SweepFolder) -> None:

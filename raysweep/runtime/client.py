@@ -5,6 +5,7 @@ One rule: the client may die at any time. All that a sweep needs is in its folde
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from raysweep.core.spec import Limits
 from raysweep.errors import ControllerLostError, SweepExistsError
 from raysweep.result import Result
 from raysweep.runtime.controller import Charge, Controller
@@ -59,16 +61,20 @@ class Client:
         self._read: dict[str, int] = {}  # lines of each node's setup log that were told
 
     @classmethod
-    def launch(cls, folder: SweepFolder, *, resumed: bool = False) -> Client:
+    def launch(
+        cls, folder: SweepFolder, *, resumed: bool = False, limits: Limits | None = None
+    ) -> Client:
         """Start the controller of a sweep whose folder is there.
+
+        Args:
+            folder: the sweep's.
+            resumed: whether it is taken up on a cluster that has none of its slots.
+            limits: that hold from now on; None: those that held before.
 
         Raises:
             SweepExistsError: one is running already.
         """
-        if cls.attach(folder) is not None:
-            raise SweepExistsError(
-                f"sweep {folder.name!r} is running; watch it with `raysweep watch {folder.name}`"
-            )
+        cls._make_room(folder)
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
         controller = (
             ray.remote(Controller)
@@ -82,9 +88,24 @@ class Client:
                 max_concurrency=10_000,
                 scheduling_strategy=here,
             )
-            .remote(Charge(folder=str(folder.path), resumed=resumed))
+            .remote(Charge(folder=str(folder.path), resumed=resumed, limits=limits))
         )
         return cls(folder, controller)
+
+    @classmethod
+    def _make_room(cls, folder: SweepFolder) -> None:
+        """Refuse to start a second controller; one that lingers after the sweep's end is let go."""
+        until = time.monotonic() + ANSWER
+        while (there := cls.attach(folder)) is not None:
+            with contextlib.suppress(ray.exceptions.RayActorError):  # it is going
+                status = there.status()
+                if status is None or not status.finished or time.monotonic() > until:
+                    raise SweepExistsError(
+                        f"sweep {folder.name!r} is running;"
+                        f" watch it with `raysweep watch {folder.name}`"
+                    )
+                there.release()
+            time.sleep(EVERY)
 
     @classmethod
     def attach(cls, folder: SweepFolder) -> Client | None:

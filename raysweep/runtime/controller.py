@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import os
+import subprocess
+import sys
 import time
 from collections import deque
 from collections.abc import Coroutine
@@ -27,34 +30,40 @@ from raysweep.core.events import (
     Event,
     Exchanged,
     Finish,
+    LimitsChanged,
     Opened,
     Proposed,
     SamplerFailed,
     SlotLost,
+    Suspended,
 )
 from raysweep.core.exchange import Reception, Refusal, Reply, Request
 from raysweep.core.plain import from_plain, to_plain
+from raysweep.core.spec import Limits
 from raysweep.core.state import SweepState
-from raysweep.errors import StaleEpochError
-from raysweep.runtime import answers, pace
+from raysweep.errors import JournalDamagedError, StaleEpochError, StorageUnusableError
+from raysweep.runtime import answers, pace, scribe
 from raysweep.runtime.crew import Crew
 from raysweep.runtime.failures import failure
 from raysweep.runtime.proposals import draw
+from raysweep.runtime.scribe import Scribe
 from raysweep.runtime.slot import Post
 from raysweep.runtime.status import Status, describe, lines
+from raysweep.runtime.sweep_clock import SweepClock
+from raysweep.storage import journal, replay
 from raysweep.storage.dataset import export
 from raysweep.storage.folder import SweepFolder
 from raysweep.storage.journal import Journal
-from raysweep.storage.replay import take_over
 
 HOLD = 5.0  # seconds that an idle slot's request is held back for a trial to come
 LOOK = 0.1  # seconds between looks at time limits, leases and slots
 GOODBYE = 10.0  # seconds that slots have to leave by themselves when the sweep is over
 LINGER = 300.0  # seconds that the controller of an ended sweep still answers those who watch
-STORAGE_AGAIN = 1.0  # seconds between tries at a storage that refuses
+LATER_TRIES = 30  # to read what a later controller says of itself
 LEASE_MARGIN = 10.0  # seconds beyond its lease before a silent slot's trials go elsewhere
 SHOW_ANYWAY = 1.0  # seconds that the status waits for a storage that does not answer
 LOG_LINES = 2_000  # of what happened, for those who watch
+SNAPSHOT_EVERY = 8 * 2**20  # bytes of journal: half a million reports, a few seconds to replay
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +74,7 @@ class Charge:
 
     folder: str
     resumed: bool  # whether the sweep is taken up on a cluster that has none of its slots
+    limits: Limits | None = None  # that hold from now on; None: those that held before
 
 
 class Controller:
@@ -77,22 +87,18 @@ class Controller:
         self._log: deque[str] = deque(maxlen=LOG_LINES)
         self._logged = 0  # lines ever
         self._reception = Reception(self._journal.epoch, self._spec.lease)
-        self._clock = _Clock(self._state.time)
-        self._refused = ""  # what the storage says while it refuses
+        self._clock = SweepClock(self._state.time)
+        self._scribe = Scribe(self._journal, self._clock)
         self._replaced = False  # whether another controller has taken over
         self._finished = False  # whether the results are written and the slots gone
-        self._applied = 0  # events
-        self._durable = 0  # of these
-        self._commits = asyncio.Event()  # something has been gathered
-        self._written = asyncio.Event()  # replaced after each commit
         self._news = asyncio.Event()  # replaced each time something new can be handed out
         self._proposing = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._crew = Crew(self._spec, self._folder, self._post, self._slot_lost)
-        self._open(resumed=charge.resumed)
+        self._open(charge)
 
-    def _open(self, *, resumed: bool) -> None:
-        kept = ray.get_runtime_context().was_current_actor_reconstructed or not resumed
+    def _open(self, charge: Charge) -> None:
+        kept = ray.get_runtime_context().was_current_actor_reconstructed or not charge.resumed
         self._apply(
             Opened(
                 time=self._clock.now(),
@@ -105,11 +111,14 @@ class Controller:
             named = {one.checkpoint.path for t in self._state.trials for one in t.checkpoints}
             with contextlib.suppress(OSError):  # before any slot is there that could write more
                 self._folder.collect(named)
+        if charge.limits not in (None, self._state.limits):
+            fields = dataclasses.asdict(charge.limits)
+            self._apply(LimitsChanged(time=self._clock.now(), **fields))
         for number, slot in self._state.slots.items():
             if not slot.lost:
                 self._crew.rejoin(number, slot.incarnation)
                 self._reception.expect(number, slot.incarnation, time.monotonic())
-        for work in (self._commit(), self._sample(), self._look()):
+        for work in (self._commit(), self._sample(), self._look(), self._keep_snapshots()):
             self._spawn(work)
         if self._state.over:
             self._spawn(self._finish())
@@ -124,8 +133,11 @@ class Controller:
         return answer
 
     async def _answer(self, request: Request) -> Reply:
-        refusal = self._reception.admit(request, time.monotonic())
-        if refusal is None and self._refused:
+        now = time.monotonic()
+        if now - self._scribe.verified > self._spec.lease / 2:
+            raise StorageUnusableError("nobody knows who has the sweep, so no lease is renewed")
+        refusal = self._reception.admit(request, now)
+        if refusal is None and self._scribe.refused:
             refusal = Refusal.PAUSED
         if refusal is not None:
             return answers.refusal(self._state, request, refusal, epoch=self._journal.epoch)
@@ -139,13 +151,13 @@ class Controller:
         reply = answers.reply(
             self._state, request, epoch=self._journal.epoch, slots=self._crew.size
         )
-        await self._committed()
+        await self._scribe.committed()
         return reply
 
     async def _hold(self, news: Exchanged) -> None:
         """Keep an idle slot's request until there is a trial for it, or it is time to answer."""
         until = time.monotonic() + HOLD
-        while not (self._state.over or self._refused or self._state.slots[news.slot].lost):
+        while not (self._state.over or self._scribe.refused or self._state.slots[news.slot].lost):
             if self._state.can_assign(news.slot):
                 self._apply(Exchanged(time=self._clock.now(), slot=news.slot,
                                       incarnation=news.incarnation, places=news.places))  # fmt: skip
@@ -159,13 +171,13 @@ class Controller:
     async def status(self, since: int = 0) -> Status:
         """Where the sweep stands, with what was logged after line `since`."""
         with contextlib.suppress(TimeoutError):  # nobody is shown what could still be lost
-            await asyncio.wait_for(self._committed(), SHOW_ANYWAY)
+            await asyncio.wait_for(self._scribe.committed(), SHOW_ANYWAY)
         fresh = max(0, self._logged - since)
         return describe(
             self._state,
             now=self._clock.now(),
             slots=self._crew.size,
-            paused=self._refused,
+            paused=self._scribe.refused,
             finished=self._finished,
             log=list(self._log)[len(self._log) - min(fresh, len(self._log)) :],
             logged=self._logged,
@@ -174,7 +186,7 @@ class Controller:
     async def cancel(self, reason: str) -> None:
         """End the sweep; what runs is told to stop."""
         self._apply(CancelAsked(time=self._clock.now(), reason=reason))
-        await self._committed()
+        await self._scribe.committed()
 
     async def process_id(self) -> int:
         """The process id of the actor."""
@@ -182,7 +194,9 @@ class Controller:
 
     async def suspend(self) -> None:
         """Leave the sweep as it is, for `resume`: end the slots and take no further request."""
-        await self._committed()
+        self._apply(Suspended(time=self._clock.now()))
+        with contextlib.suppress(TimeoutError):  # a storage that refuses keeps nobody here
+            await asyncio.wait_for(self._scribe.committed(), SHOW_ANYWAY)
         self._replaced = True
         self._crew.dismiss()
 
@@ -191,12 +205,10 @@ class Controller:
     def _apply(self, event: Event) -> None:
         """Apply an event and gather it for the next commit."""
         commands = self._state.apply(event)
-        self._journal.append(event, commands)
-        self._applied += 1
+        self._scribe.gather(event, commands)
         for line in lines(event, commands, self._state):
             self._log.append(line)
             self._logged += 1
-        self._commits.set()
         self._proposing.set()
         if any(isinstance(command, Finish) for command in commands):
             self._spawn(self._finish())
@@ -207,44 +219,22 @@ class Controller:
         self._news.set()
         self._news = asyncio.Event()
 
-    async def _committed(self) -> None:
-        """Return once all that has been applied so far is durable."""
-        applied = self._applied
-        while self._durable < applied:
-            await self._written.wait()
-
     async def _commit(self) -> None:
-        """Write what has been gathered, all at once, for as long as the controller lives."""
-        while True:
-            await self._commits.wait()
-            self._commits.clear()
-            applied, payload = self._applied, self._journal.seal()
-            await self._write(payload)
-            self._durable = applied
-            self._written.set()
-            self._written = asyncio.Event()
-
-    async def _write(self, payload: bytes) -> None:
-        """Write a commit, again and again while the storage refuses; time stands still then."""
-        while True:
-            try:
-                await asyncio.to_thread(self._journal.write, payload)
-            except StaleEpochError as error:
-                await self._fall_silent(str(error))
-            except OSError as error:
-                self._refused = f"the storage refuses: {error.strerror or error}"
-                self._clock.pause()
-                log.warning("%s: %s", self._folder.path, self._refused)
-                await asyncio.sleep(STORAGE_AGAIN)
-            else:
-                self._refused = ""
-                self._clock.go_on()
-                return
+        """Write what has been gathered for as long as the controller lives."""
+        try:
+            await self._scribe.write_on()
+        except StaleEpochError as error:
+            await self._fall_silent(str(error))
 
     async def _fall_silent(self, why: str) -> None:
-        """Another controller has the sweep: answer nobody, touch nothing, for good."""
+        """Another controller has the sweep: answer nobody, for good.
+
+        One on another cluster has no use for the slots here, and gives their trials to others.
+        """
         self._replaced = True
         log.error("replaced: %s", why)
+        if await asyncio.to_thread(_slots_are_lost, self._folder, self._journal.epoch):
+            self._crew.dismiss()
         ray.kill(ray.get_runtime_context().current_actor)
         await asyncio.Event().wait()
 
@@ -254,7 +244,7 @@ class Controller:
         """Keep trials waiting, as long as there are any to propose."""
         while not (self._state.over or self._replaced):
             ahead = pace.ahead(self._crew.size, learns=self._spec.sampler.learns)
-            wanted = 0 if self._refused else self._state.proposals_wanted(ahead)
+            wanted = 0 if self._scribe.refused else self._state.proposals_wanted(ahead)
             if not wanted:
                 self._proposing.clear()
                 await _wait(self._proposing, LOOK)
@@ -278,13 +268,14 @@ class Controller:
 
     async def _look(self) -> None:
         """Look after time limits, leases, the epoch and the number of slots."""
-        verified = time.monotonic()
+        again = 0.0
         while not (self._state.over or self._replaced):
             now = time.monotonic()
-            if now - verified > self._spec.lease / 3:
+            self._scribe.look()
+            if now - self._scribe.verified > self._spec.lease / 3 and now >= again:
                 await self._verify()
-                verified = now
-            if not self._refused:
+                again = now + scribe.AGAIN
+            if not self._scribe.refused:
                 for event in self._state.due(self._clock.now()):
                     self._apply(event)
                 for slot, incarnation in self._reception.silent(now, LEASE_MARGIN):
@@ -292,10 +283,22 @@ class Controller:
                 await self._crew.fill(self._state)
             await asyncio.sleep(LOOK)
 
+    async def _keep_snapshots(self) -> None:
+        """Bound how long the next controller's replay takes: a process replays now, and keeps that."""
+        kept = -self._journal.replayed  # where the last snapshot was kept, in bytes of this segment
+        while not (self._state.over or self._replaced):
+            await asyncio.sleep(LOOK)
+            if self._journal.size - kept >= SNAPSHOT_EVERY:
+                kept = self._journal.size
+                command = [sys.executable, "-m", replay.__name__, str(self._folder.path)]
+                done = await asyncio.to_thread(subprocess.run, command, check=False)
+                if done.returncode:  # without one a replay is slower, and no less true
+                    log.warning("%s: no snapshot was kept", self._folder.path)
+
     async def _verify(self) -> None:
         """Make sure that no other controller has the sweep, though nothing is committed."""
         try:
-            await asyncio.to_thread(self._journal.verify)
+            await self._scribe.verify()
         except StaleEpochError as error:
             await self._fall_silent(str(error))
 
@@ -321,7 +324,7 @@ class Controller:
 
     async def _finish(self) -> None:
         """The sweep is over: write the result files, let the slots go."""
-        await self._committed()
+        await self._scribe.committed()
         try:
             await asyncio.to_thread(export, self._folder)
         except Exception:  # they are derived: the sweep ends without them, `export` makes them
@@ -351,29 +354,23 @@ def _opened(folder: SweepFolder) -> tuple[Journal, SweepState]:
     """The journal of a sweep and what it comes to; waits for a storage that is full or away."""
     while True:
         try:
-            return take_over(folder.journal, folder.read_spec())
+            return replay.take_over(folder.journal, folder.read_spec())
         except OSError as error:
             log.warning("%s: the storage refuses: %s", folder.path, error)
-            time.sleep(STORAGE_AGAIN)  # nothing can be answered before there is an epoch
+            time.sleep(scribe.AGAIN)  # nothing can be answered before there is an epoch
 
 
-class _Clock:
-    """The sweep's own time: it goes on from the journal's, and stands still while paused."""
-
-    def __init__(self, start: float) -> None:
-        self._start = start
-        self._from = time.monotonic()
-        self._paused = False
-
-    def now(self) -> float:
-        return self._start if self._paused else self._start + time.monotonic() - self._from
-
-    def pause(self) -> None:
-        self._start, self._paused = self.now(), True
-
-    def go_on(self) -> None:
-        if self._paused:
-            self._from, self._paused = time.monotonic(), False
+def _slots_are_lost(folder: SweepFolder, epoch: int) -> bool:
+    """Whether a controller after this epoch has taken the sweep up on another cluster."""
+    for _ in range(LATER_TRIES):
+        with contextlib.suppress(OSError, JournalDamagedError):
+            opened = [
+                event for event, _ in journal.read(folder.journal) if isinstance(event, Opened)
+            ]
+            if later := [event for event in opened if event.epoch > epoch]:
+                return not all(event.slots_kept for event in later)
+        time.sleep(scribe.AGAIN)  # it has claimed the sweep and not yet said so in the journal
+    return False  # their leases end them
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

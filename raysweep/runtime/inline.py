@@ -91,6 +91,9 @@ class Inline:
     async def prepared(self) -> None:
         """Nothing has to be prepared."""
 
+    def hold_until(self, moment: float) -> None:
+        """Threads stand still with their slot."""
+
     async def start(self, order: Order) -> InlineTrial:
         """Start a trial."""
         trial = InlineTrial(asyncio.get_running_loop())

@@ -29,6 +29,11 @@ from raysweep.storage.folder import SweepFolder
 DEATHS = 3  # of templates in a row before the user's code is at fault
 FAREWELL = 10.0  # seconds that a template has to kill what it started
 TERM_TO_KILL = 5.0  # seconds between SIGTERM and SIGKILL
+TELL_LEASE = 1.0  # seconds by which a lease grows before the template is told
+KILLS = 3  # of a trial; one that is not gone then has a template that does not bury it
+BEYOND_LEASE = (
+    3.0  # seconds after it in which the slot ends by itself; shorter than the controller's
+)
 
 
 @dataclass(slots=True)
@@ -69,9 +74,11 @@ class TrialProcess:
         if await self._gone_within(grace):
             return
         self.signal(signal.SIGTERM)
+        killed = 0
         while not await self._gone_within(min(grace, TERM_TO_KILL) if self.pid else 0.0):
             self.signal(signal.SIGKILL)
-            if not self.pid:
+            killed += 1
+            if not self.pid or killed > KILLS:
                 self.give_up(self)
             grace = TERM_TO_KILL
 
@@ -119,6 +126,7 @@ class Processes:
         self._ready = False  # whether it has imported the user's code
         self._deaths = 0  # of templates in a row that had not
         self._settled = asyncio.Event()  # it has been ready, or it will never be
+        self._held_until = 0.0  # as the template knows
         self._mark = self._environment.get(MARK, "")
         if self._mark:  # one that was killed together with its template may have left something
             kill_marked(lambda mark: _is_older(mark, self._mark))
@@ -128,7 +136,7 @@ class Processes:
         here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         here.setblocking(False)
         self._control = here
-        self._template, self._ready = 0, False
+        self._template, self._ready, self._held_until = 0, False, 0.0
         command = [sys.executable, "-m", "raysweep.runtime.template", "template",
                    str(there.fileno()), str(self._folder.path)]  # fmt: skip
         self._starter = subprocess.Popen(  # noqa: S603  (our own module; it ends when it has forked)
@@ -145,6 +153,14 @@ class Processes:
         """
         if self._folder.command.exists():
             await self._settled.wait()
+
+    def hold_until(self, moment: float) -> None:
+        """Let the trials live until then: the slot's lease, in seconds of the monotonic clock."""
+        if self._ready and moment - self._held_until > TELL_LEASE:
+            self._held_until = moment
+            lease = ["lease", moment + BEYOND_LEASE, os.getpid()]
+            with contextlib.suppress(OSError):  # a template that is lost or hangs is seen elsewhere
+                self._control.send(msgpack.packb(lease), socket.MSG_DONTWAIT)
 
     async def start(self, order: Order) -> TrialProcess:
         """Start a trial, now or as soon as the template is ready."""
@@ -214,7 +230,7 @@ class Processes:
             self._launch()
 
     def _give_up(self, trial: TrialProcess) -> None:
-        """End a trial that has not started: the template hangs in the user's code."""
+        """End a trial whose template hangs: in the user's code, or stopped by a signal."""
         tokens = [token for token, other in self._trials.items() if other is trial]
         for token in tokens:
             self._trials.pop(token).bury(None)

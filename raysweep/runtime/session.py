@@ -6,6 +6,7 @@ One rule: everything that can be refused is refused before the sweep's folder ex
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
 import os
 import socket
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterator
 
 import ray
 
-from raysweep.core.spec import SweepSpec
+from raysweep.core.spec import Limits, SweepSpec
 from raysweep.errors import SpecError, SweepExistsError
 from raysweep.result import Result
 from raysweep.runtime import cluster
@@ -62,30 +63,66 @@ def run(
 def resume(
     folder: SweepFolder,
     *,
+    limits: Limits | None = None,
     address: str | None = None,
     screen: ScreenKind = "auto",
     detach: bool = False,
 ) -> Result:
     """Take a sweep up that is not over: what ran restarts from its checkpoints.
 
+    Args:
+        folder: the sweep's.
+        limits: that hold from now on; None: those that held before. A sweep that is over goes on
+            if they leave it room.
+        address: of the Ray cluster; None: the environment's, or a Ray of its own.
+        screen: what is shown meanwhile.
+        detach: return as soon as the sweep runs; needs a cluster that outlives this process.
+
     Raises:
-        SpecError: the sweep is over.
+        SpecError: the sweep is over, and stays so under these limits.
         SweepExistsError: it is running.
         JournalDamagedError: its journal is damaged; the message says where and what to do.
     """
     result = Result(folder)
-    if result.state.over:
-        raise SpecError(
-            f"sweep {folder.name!r} is over ({result.phase}): see `raysweep show {folder.name}`"
-        )
+    _refuse_over(result, limits or result.state.limits)
     _refuse_followed(folder)
     with _ray(address, detach=detach):
         cluster.require(result.state.spec.resources.demand())
         cluster.require_shared(folder.path)
-        client = Client.launch(folder, resumed=True)
+        client = Client.launch(folder, resumed=True, limits=limits)
         if not detach:
             _follow(client, folder, screen)
     return Result(folder)
+
+
+def _refuse_over(result: Result, limits: Limits) -> None:
+    """Refuse to take up a sweep that would be over at once."""
+    state, name = result.state, result.name
+    spec = dataclasses.replace(state.spec, limits=limits)  # one that nothing ends is refused here
+    there, most = len(state.trials), spec.total_trials
+    if limits == state.limits and state.over:
+        raise SpecError(
+            f"sweep {name!r} is over ({result.phase}): see `raysweep show {name}`; to have more trials,"
+            f" `raysweep resume {name} --set limits.max_total_trials={there + max(there, 1)}`"
+        )
+    if limits.max_total_trials is not None and limits.max_total_trials < there:
+        raise SpecError(
+            f"limits.max_total_trials must be at least {there}, the trials that {name!r} has, but got"
+            f" {limits.max_total_trials}"
+        )
+    if not state.over:
+        return
+    if state.exhausted or most == there:
+        why = "its sampler has no more" if limits.max_total_trials != there else "it has as many"
+        raise SpecError(
+            f"limits.max_total_trials={limits.max_total_trials} gives sweep {name!r} no further trial:"
+            f" all of its {there} have ended, and {why}"
+        )
+    if limits.timeout is not None and limits.timeout <= state.time:
+        raise SpecError(
+            f"limits.timeout of {limits.timeout:g} s is used up: sweep {name!r} has run for"
+            f" {state.time:.0f} s; set it higher as well"
+        )
 
 
 def watch(folder: SweepFolder, *, address: str | None, screen: ScreenKind = "auto") -> bool:

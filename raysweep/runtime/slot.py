@@ -76,6 +76,9 @@ class Launcher(Protocol):
     async def prepared(self) -> None:
         """Return once trials can be taken."""
 
+    def hold_until(self, moment: float) -> None:
+        """Let the trials live until then, whatever happens to this process."""
+
     async def start(self, order: Order) -> Running:
         """Start a trial."""
 
@@ -167,6 +170,7 @@ class Slot:
         """Do what a reply says."""
         if reply.epoch >= self._book.epoch:
             self._lease_until = max(self._lease_until, sent + self._spec.lease)
+            self._launcher.hold_until(self._lease_until)
         for command in self._book.digest(request, reply):
             if isinstance(command, Assign):
                 self._spawn(self._run(command))

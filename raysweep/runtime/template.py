@@ -7,6 +7,7 @@ interpreter that imports for itself, and the slot is told why.
 Started by `raysweep.runtime.process` with a socket to the slot as its standard of talk:
 
     slot -> template   ["start", token, log file], with the socket of the trial
+                       ["lease", until when, process id of the slot]
     template -> slot   ["born", process id]
                        ["ready", why trials are started afresh, or ""]
                        ["broken", error, traceback]     the user's code cannot be imported
@@ -16,6 +17,9 @@ Started by `raysweep.runtime.process` with a socket to the slot as its standard 
 When the slot is gone its end of the socket closes, and every trial is killed with its children. For
 that the template must outlive its slot for a moment: Ray kills the children of an actor that ends,
 so it is no child of it, but the child of one that has ended.
+
+A slot that stands still (stopped by a signal, frozen) cannot end its trials when its lease is over, and
+by then they may run elsewhere. So the template knows the lease, too, and ends them and the slot.
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ import contextlib
 import errno
 import fcntl
 import io
+import math
 import os
 import pickle
 import selectors
@@ -33,6 +38,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +62,7 @@ from raysweep.storage import checkpoints
 from raysweep.storage.folder import SweepFolder
 
 PACKET = 256 * 1024  # bytes; more than a metric report or a traceback ever needs
+AWHILE = 86_400.0  # seconds; a wait without end is none that `select` knows
 MODULE = "raysweep.runtime.template"  # as `python -m` knows it
 ALLOCATOR_THREADS = frozenset({"jemalloc_bg_thd"})  # pyarrow's; it looks after itself in a fork
 
@@ -127,10 +134,12 @@ class Template:
         self._function: TrainingFunction | None = None
         self._afresh = ""  # why no fork is safe
         self._clean_up: Callable[[], None] = lambda: None
+        self._lease_until = math.inf  # seconds of the monotonic clock, which all processes share
+        self._slot = 0  # the slot's process id, once it has told its lease
         self._selector = selectors.DefaultSelector()
 
     def serve(self) -> None:
-        """Import the user's code, then serve until the slot is gone."""
+        """Import the user's code, then serve until the slot is gone or its lease is over."""
         self._tell(["born", os.getpid()])
         try:
             prepares = self._folder.command.exists()
@@ -143,14 +152,16 @@ class Template:
         self._function, self._afresh, self._clean_up = loaded
         self._tell(["ready", self._afresh])
         self._selector.register(self._control, selectors.EVENT_READ)
-        while True:
-            for key, _ in self._selector.select():
+        while (left := self._lease_until - time.monotonic()) > 0:
+            for key, _ in self._selector.select(min(left, AWHILE)):
                 if isinstance(key.data, _Child):
                     self._bury(key.data)
                 elif isinstance(key.data, _Output):
                     self._copy(key.data)
-                elif not self._start_next():
+                elif not self._do_next():
                     return
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._slot, signal.SIGKILL)  # it would have ended itself, if it could
 
     def close(self) -> None:
         """Kill every trial with all that descends from it, and remove what they left."""
@@ -163,13 +174,21 @@ class Template:
         keys = (self._selector.get_map() or {}).values()
         return [key.data for key in keys if isinstance(key.data, _Child)]
 
-    def _start_next(self) -> bool:
-        """Start the trial that the slot asks for; False when the slot is gone."""
+    def _do_next(self) -> bool:
+        """Do what the slot asks for; False when the slot is gone."""
         packet, files, _, _ = socket.recv_fds(self._control, PACKET, 1)
         if not packet:
             return False
-        _, token, log = msgpack.unpackb(packet)
-        connection = socket.socket(fileno=files[0])
+        kind, *rest = msgpack.unpackb(packet)
+        if kind == "lease":
+            self._lease_until, self._slot = rest
+        else:
+            token, log = rest
+            self._start(token, log, socket.socket(fileno=files[0]))
+        return True
+
+    def _start(self, token: int, log: str, connection: socket.socket) -> None:
+        """Start a trial."""
         connection.set_inheritable(False)
         reading, printing = os.pipe()
         start = self._spawn if self._afresh else self._fork
@@ -180,7 +199,6 @@ class Template:
         child = _Child(token, pid, os.pidfd_open(pid))
         self._selector.register(child.watch, selectors.EVENT_READ, child)
         self._tell(["started", token, pid])
-        return True
 
     def _copy(self, output: _Output) -> None:
         if not output.copy():

@@ -1,0 +1,109 @@
+"""The scribe: makes durable what a controller gathers, one commit after another.
+
+One rule: a storage that fails is waited for, and nothing is lost meanwhile: the commit that it did not
+take is written again, the sweep's time stands still, and `refused` says why to whoever asks. Only a
+later controller ends the wait: then `StaleEpochError` reaches the controller, which falls silent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable
+
+from raysweep.core.events import Command, Event
+from raysweep.runtime.sweep_clock import SweepClock
+from raysweep.storage.journal import Journal
+
+AGAIN = 1.0  # seconds between tries at a storage that refuses
+SLOW = 5.0  # seconds that a commit may take before the sweep counts as paused
+
+log = logging.getLogger(__name__)
+
+
+class Scribe:
+    """Writes for one controller; belongs to its loop."""
+
+    def __init__(self, journal: Journal, clock: SweepClock) -> None:
+        self.journal = journal
+        self.refused = ""  # what is wrong with the storage while it takes nothing
+        self.verified = time.monotonic()  # when it was last sure that no later controller is there
+        self._clock = clock
+        self._gathered = 0  # events
+        self._durable = 0  # of these
+        self._news = asyncio.Event()  # something has been gathered
+        self._written = asyncio.Event()  # replaced after each commit
+        self._began: float | None = None  # when the commit that is being written was begun
+
+    def gather(self, event: Event, commands: Iterable[Command]) -> None:
+        """Take a record for the next commit."""
+        self.journal.append(event, commands)
+        self._gathered += 1
+        self._news.set()
+
+    async def committed(self) -> None:
+        """Return once all that has been gathered so far is durable."""
+        gathered = self._gathered
+        while self._durable < gathered:
+            await self._written.wait()
+
+    async def write_on(self) -> None:
+        """Write what has been gathered, all at once, again and again.
+
+        Raises:
+            StaleEpochError: another controller has taken the sweep over.
+        """
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            gathered, payload = self._gathered, self.journal.seal()
+            self._began = time.monotonic()
+            await self._write(payload)
+            took, self._began = time.monotonic() - self._began, None
+            self._durable = gathered
+            self._written.set()
+            self._written = asyncio.Event()
+            await asyncio.sleep(max(0.0, self.journal.least_interval - took))
+
+    async def verify(self) -> None:
+        """Make sure that no later controller has the sweep; when nobody can tell, that is no news.
+
+        Raises:
+            StaleEpochError: one has.
+        """
+        try:
+            await asyncio.to_thread(self.journal.verify)
+        except OSError as error:
+            log.warning("the storage does not say who has the sweep: %s", error)
+        else:
+            self.verified = time.monotonic()
+
+    def look(self) -> None:
+        """Notice a storage that neither takes a commit nor refuses it."""
+        if self._began is not None and not self.refused:
+            waited = time.monotonic() - self._began
+            if waited > SLOW:
+                self._pause(f"the storage has not answered for {waited:.0f} s")
+
+    async def _write(self, payload: bytes) -> None:
+        while True:
+            try:
+                await asyncio.to_thread(self.journal.write, payload)
+            except OSError as error:
+                self._pause(f"the storage refuses: {error.strerror or error}")
+                await self.verify()
+                await asyncio.sleep(AGAIN)
+            else:
+                self.verified = time.monotonic()
+                if self.refused:
+                    log.warning("the storage takes writes again")
+                self.refused = ""
+                self._clock.go_on()
+                return
+
+    def _pause(self, why: str) -> None:
+        if why != self.refused:
+            log.warning("%s", why)
+        self.refused = why
+        self._clock.pause()
