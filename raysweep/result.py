@@ -17,6 +17,7 @@ from raysweep.core.trials import Kept, Trial
 from raysweep.errors import NoTrialCompletedError, SpecError
 from raysweep.storage import checkpoints, journal
 from raysweep.storage.folder import SweepFolder, default_storage, find_sweep
+from raysweep.storage.following import follower_of
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,25 @@ class Result:
     def phase(self) -> Phase:
         """`completed`, `failed`, `canceled`; `running` or `ending` while it is not over."""
         return self.state.phase
+
+    @cached_property
+    def standing(self) -> str:
+        """The phase; `interrupted` for a sweep that is not over and that nobody has in hand.
+
+        Nobody has when its controller was told to leave it, when the process that ran it on a Ray of
+        its own is gone, or when its journal has had no sign of life for the length of a lease.
+        """
+        state = self.state
+        if state.over or not self._interrupted():
+            return str(state.phase)
+        return "interrupted"
+
+    def _interrupted(self) -> bool:
+        follower = follower_of(self.folder)
+        if follower is not None and follower.is_here and follower.owns_ray:
+            return not follower.lives
+        silence = self.folder.journal.silence()
+        return self.state.suspended or silence is None or silence > self.state.spec.lease
 
     @property
     def reason(self) -> str:

@@ -39,7 +39,7 @@ def of_sweep(result: Result) -> Document:
     state = result.state
     return {
         "name": result.name,
-        "phase": str(result.phase),
+        "phase": result.standing,
         "reason": result.reason,
         "metric": state.spec.objective.metric,
         "goal": str(state.spec.objective.goal),
@@ -76,7 +76,7 @@ def of_line(result: Result) -> Document:
     best = state.best
     return {
         "name": result.name,
-        "phase": str(result.phase),
+        "phase": result.standing,
         "ended": sum(state.counts[kind] for kind in TERMINAL),
         "total_trials": state.total_trials,
         "metric": state.spec.objective.metric,

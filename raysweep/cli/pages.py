@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import datetime
 from typing import Any
 
@@ -76,7 +76,7 @@ def _console() -> Console:
 
 def of_head(result: Result) -> list[Text]:
     """Where a sweep stands."""
-    status = describe(result.state, now=result.seconds)
+    status = replace(describe(result.state, now=result.seconds), phase=result.standing)
     return head(status, width=min(width(), HEAD_WIDTH))
 
 
@@ -94,8 +94,13 @@ def of_place(result: Result) -> Text:
     """Where a sweep's files are, and what to do next."""
     storage = result.folder.path.parent
     lines = [Text.assemble(("files  ", "dim"), result.path)]
-    if not result.state.over:
-        lines += [_next("watch", result), _next("resume", result)]
+    if result.standing == "interrupted":
+        lines.append(_next("resume", result))
+    elif not result.state.over:
+        lines += [
+            _next("watch", result, "if it runs on a cluster"),
+            _next("resume", result, "if it was interrupted"),
+        ]
     elif result.phase is Phase.FAILED and result.state.trials:
         line = command_line("explain", f"{result.name} 0", storage)
         lines.append(Text.assemble(("next   ", "dim"), line))
@@ -104,10 +109,9 @@ def of_place(result: Result) -> Text:
     return Text("\n").join(lines)
 
 
-def _next(verb: str, result: Result) -> Text:
+def _next(verb: str, result: Result, when: str = "") -> Text:
     line = command_line(verb, result.name, result.folder.path.parent)
-    why = "if it runs on a cluster" if verb == "watch" else "if it was interrupted"
-    return Text.assemble(("next   ", "dim"), line, (f"   {why}", "dim"))
+    return Text.assemble(("next   ", "dim"), line, (f"   {when}" if when else "", "dim"))
 
 
 def of_list(sweeps: Sequence[Mapping[str, Any]]) -> RenderableType:

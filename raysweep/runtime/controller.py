@@ -60,7 +60,6 @@ LOOK = 0.1  # seconds between looks at time limits, leases and slots
 GOODBYE = 10.0  # seconds that slots have to leave by themselves when the sweep is over
 LINGER = 300.0  # seconds that the controller of an ended sweep still answers those who watch
 LATER_TRIES = 30  # to read what a later controller says of itself
-LEASE_MARGIN = 10.0  # seconds beyond its lease before a silent slot's trials go elsewhere
 SHOW_ANYWAY = 1.0  # seconds that the status waits for a storage that does not answer
 LOG_LINES = 2_000  # of what happened, for those who watch
 SNAPSHOT_EVERY = 8 * 2**20  # bytes of journal: half a million reports, a few seconds to replay
@@ -278,7 +277,7 @@ class Controller:
             if not self._scribe.refused:
                 for event in self._state.due(self._clock.now()):
                     self._apply(event)
-                for slot, incarnation in self._reception.silent(now, LEASE_MARGIN):
+                for slot, incarnation in self._reception.silent(now, pace.margin(self._spec.lease)):
                     self._slot_lost(slot, incarnation, "it was silent for longer than its lease")
                 await self._crew.fill(self._state)
             await asyncio.sleep(LOOK)

@@ -13,6 +13,7 @@ HEARTBEAT = 1.0  # seconds between requests with nothing to say
 AGAIN = 0.3  # seconds between requests while no controller answers
 LEAST_TICK = 0.05  # seconds that a slot gathers reports, at least
 REQUESTS_A_SECOND = 500  # that the slots together may make: the tick grows with their number
+MOST_MARGIN = 10.0  # seconds: what a clock may be off by, and what it takes to kill a trial
 AHEAD = 16  # trials that wait for a slot, at least, so that a sampler's time is nobody's
 
 
@@ -23,6 +24,15 @@ def tick(slots: int) -> float:
     (0.05, 2.0)
     """
     return max(LEAST_TICK, slots / REQUESTS_A_SECOND)
+
+
+def margin(lease: float) -> float:
+    """Seconds beyond a slot's lease before its trials go elsewhere; half of it is the template's.
+
+    >>> margin(300.0), margin(4.0)
+    (10.0, 4.0)
+    """
+    return min(MOST_MARGIN, lease)
 
 
 def ahead(slots: int, *, learns: bool) -> int:

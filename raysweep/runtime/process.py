@@ -29,11 +29,8 @@ from raysweep.storage.folder import SweepFolder
 DEATHS = 3  # of templates in a row before the user's code is at fault
 FAREWELL = 10.0  # seconds that a template has to kill what it started
 TERM_TO_KILL = 5.0  # seconds between SIGTERM and SIGKILL
-TELL_LEASE = 1.0  # seconds by which a lease grows before the template is told
+TELL_LEASE = 0.25  # seconds by which a lease grows before the template is told
 KILLS = 3  # of a trial; one that is not gone then has a template that does not bury it
-BEYOND_LEASE = (
-    3.0  # seconds after it in which the slot ends by itself; shorter than the controller's
-)
 
 
 @dataclass(slots=True)
@@ -155,10 +152,10 @@ class Processes:
             await self._settled.wait()
 
     def hold_until(self, moment: float) -> None:
-        """Let the trials live until then: the slot's lease, in seconds of the monotonic clock."""
+        """Let the trials live until then, in seconds of the monotonic clock, and the slot, too."""
         if self._ready and moment - self._held_until > TELL_LEASE:
             self._held_until = moment
-            lease = ["lease", moment + BEYOND_LEASE, os.getpid()]
+            lease = ["lease", moment, os.getpid()]
             with contextlib.suppress(OSError):  # a template that is lost or hangs is seen elsewhere
                 self._control.send(msgpack.packb(lease), socket.MSG_DONTWAIT)
 

@@ -67,13 +67,16 @@ class Scribe:
             await asyncio.sleep(max(0.0, self.journal.least_interval - took))
 
     async def verify(self) -> None:
-        """Make sure that no later controller has the sweep; when nobody can tell, that is no news.
+        """Make sure that no later controller has the sweep, and leave a sign of life.
+
+        When nobody can tell, that is no news.
 
         Raises:
             StaleEpochError: one has.
         """
         try:
             await asyncio.to_thread(self.journal.verify)
+            await asyncio.to_thread(self.journal.beat)
         except OSError as error:
             log.warning("the storage does not say who has the sweep: %s", error)
         else:

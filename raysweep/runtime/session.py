@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
-import os
-import socket
 import sys
 from collections.abc import Callable, Iterator
 
@@ -22,6 +19,7 @@ from raysweep.runtime import cluster
 from raysweep.runtime.client import Client, connect
 from raysweep.runtime.screen import ScreenKind, shown
 from raysweep.storage.folder import SweepFolder, new_sweep, storage_path
+from raysweep.storage.following import follower_of, following
 
 
 def run(
@@ -48,7 +46,7 @@ def run(
         ControllerLostError: the cluster is gone.
     """
     new_sweep(storage, spec.name)
-    with _ray(address, detach=detach):
+    with _ray(address, detach=detach) as owns_ray:
         cluster.require(spec.resources.demand())
         cluster.require_shared(storage_path(storage) / spec.name)
         if screen != "none" and (line := cluster.unused(spec.resources.demand())):
@@ -56,7 +54,7 @@ def run(
         folder = create()
         client = Client.launch(folder)
         if not detach:
-            _follow(client, folder, screen)
+            _follow(client, folder, screen, owns_ray=owns_ray)
     return Result(folder)
 
 
@@ -86,12 +84,12 @@ def resume(
     result = Result(folder)
     _refuse_over(result, limits or result.state.limits)
     _refuse_followed(folder)
-    with _ray(address, detach=detach):
+    with _ray(address, detach=detach) as owns_ray:
         cluster.require(result.state.spec.resources.demand())
         cluster.require_shared(folder.path)
         client = Client.launch(folder, resumed=True, limits=limits)
         if not detach:
-            _follow(client, folder, screen)
+            _follow(client, folder, screen, owns_ray=owns_ray)
     return Result(folder)
 
 
@@ -148,10 +146,10 @@ def cancel(folder: SweepFolder, *, address: str | None, reason: str) -> bool:
     return client is not None
 
 
-def _follow(client: Client, folder: SweepFolder, screen: ScreenKind) -> None:
+def _follow(client: Client, folder: SweepFolder, screen: ScreenKind, *, owns_ray: bool) -> None:
     """Watch the sweep to its end; Ctrl-C leaves it so that it can be taken up again."""
     try:
-        with _following(folder), shown(screen) as watcher:
+        with following(folder, owns_ray=owns_ray), shown(screen) as watcher:
             client.follow(watcher)
     except KeyboardInterrupt:
         client.suspend()
@@ -164,37 +162,19 @@ def _follow(client: Client, folder: SweepFolder, screen: ScreenKind) -> None:
     client.release()
 
 
-@contextlib.contextmanager
-def _following(folder: SweepFolder) -> Iterator[None]:
-    """Let others see that this process runs the sweep, for as long as it lives and does so."""
-    with contextlib.ExitStack() as stack:
-        with contextlib.suppress(OSError):  # a storage may know no locks
-            file = stack.enter_context(folder.followed.open("w"))
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            file.write(f"{socket.gethostname()} {os.getpid()}")
-            file.flush()
-        yield
-
-
 def _refuse_followed(folder: SweepFolder) -> None:
     """Refuse to take up a sweep that a process of this machine runs, on a Ray of its own perhaps."""
-    try:
-        with folder.followed.open() as file:
-            host, _, pid = file.read().partition(" ")
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        if host == socket.gethostname():
-            raise SweepExistsError(
-                f"sweep {folder.name!r} is being run by process {pid} of this machine; end that with"
-                f" Ctrl-C first, or see `raysweep logs {folder.name} -f`"
-            ) from None
-    except OSError:
-        return  # nobody has ever run it, or the storage knows no locks
+    follower = follower_of(folder)
+    if follower is not None and follower.lives and follower.is_here:
+        raise SweepExistsError(
+            f"sweep {folder.name!r} is being run by process {follower.pid} of this machine; end that"
+            f" with Ctrl-C first, or see `raysweep logs {folder.name} -f`"
+        )
 
 
 @contextlib.contextmanager
-def _ray(address: str | None, *, detach: bool) -> Iterator[None]:
-    """A connection to Ray; one that is made here is closed again."""
+def _ray(address: str | None, *, detach: bool) -> Iterator[bool]:
+    """A connection to Ray; one that is made here is closed again. Yields whether the Ray is new."""
     connected = ray.is_initialized()
     started = connect(address)
     try:
@@ -203,7 +183,7 @@ def _ray(address: str | None, *, detach: bool) -> Iterator[None]:
                 "detaching needs a cluster that goes on without this process: start one with"
                 " `ray start --head` and give --address auto"
             )
-        yield
+        yield started
     finally:
         if not connected:
             ray.shutdown()

@@ -170,7 +170,7 @@ class Slot:
         """Do what a reply says."""
         if reply.epoch >= self._book.epoch:
             self._lease_until = max(self._lease_until, sent + self._spec.lease)
-            self._launcher.hold_until(self._lease_until)
+            self._launcher.hold_until(self._lease_until + pace.margin(self._spec.lease) / 2)
         for command in self._book.digest(request, reply):
             if isinstance(command, Assign):
                 self._spawn(self._run(command))

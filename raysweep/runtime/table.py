@@ -31,6 +31,7 @@ STYLES: Mapping[str, str] = {
     "stopped": "yellow",
     "timed_out": "magenta",
     "canceled": "dim",
+    "interrupted": "yellow",
     "failed": "red",
     "damaged": "red",
 }

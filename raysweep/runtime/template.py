@@ -160,15 +160,16 @@ class Template:
                     self._copy(key.data)
                 elif not self._do_next():
                     return
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self._slot, signal.SIGKILL)  # it would have ended itself, if it could
 
     def close(self) -> None:
-        """Kill every trial with all that descends from it, and remove what they left."""
+        """Kill every trial with all that descends from it, and remove what they left; then the slot."""
         for child in self._children():
             kill_group(child.pid, signal.SIGKILL)
         kill_descendants()
         self._clean_up()
+        if time.monotonic() >= self._lease_until:  # the slot would have ended itself, if it could
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._slot, signal.SIGKILL)
 
     def _children(self) -> list[_Child]:
         keys = (self._selector.get_map() or {}).values()

@@ -142,6 +142,10 @@ class Journal:
         if not self._segments.exists(self.epoch):
             raise FileNotFoundError(f"{self._segments.name(self.epoch)} has been removed")
 
+    def beat(self) -> None:
+        """Leave a sign of life where nothing is to be written."""
+        self._segments.beat(self.epoch)
+
     def close(self) -> None:
         """Let go of the segment; what was gathered and not written is dropped."""
         self._segments.close()

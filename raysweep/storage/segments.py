@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import time
 from pathlib import Path
 from typing import Protocol
 
@@ -45,6 +46,12 @@ class Segments(Protocol):
 
         Whatever an earlier try has left after `offset` is replaced. An epoch has one writer.
         """
+
+    def beat(self, epoch: int) -> None:
+        """Leave a sign that the writer of this epoch lives, though it has nothing to write."""
+
+    def silence(self) -> float | None:
+        """Seconds since anything was written, or a sign was left; None where nothing ever was."""
 
     def close(self) -> None:
         """Let go of what is open."""
@@ -117,6 +124,18 @@ class FileSegments:
             written = os.pwrite(file, view, offset)
             view, offset = view[written:], offset + written
         os.fdatasync(file)
+
+    def beat(self, epoch: int) -> None:
+        """Give the file the time of now."""
+        os.utime(self._path(epoch))
+
+    def silence(self) -> float | None:
+        """Since the newest file's time."""
+        times = []
+        for epoch in self.epochs():
+            with contextlib.suppress(FileNotFoundError):
+                times.append(self._path(epoch).stat().st_mtime)
+        return max(0.0, time.time() - max(times)) if times else None
 
     def close(self) -> None:
         """Close the files."""
