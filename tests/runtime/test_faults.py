@@ -41,9 +41,9 @@ pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
 LEASE = 2.0  # seconds
 
 
-def slow(storage: Path, **changes: Any) -> rs.Sweep:  # noqa: ANN401  (as `sweep` takes them)
-    """Four trials of six reports, a fifth of a second each."""
-    space = {"pause": rs.choice([0.2])}
+def slow(storage: Path, *, pause: float = 0.2, **changes: Any) -> rs.Sweep:  # noqa: ANN401  (as `sweep` takes them)
+    """Four trials of six reports, a fifth of a second each unless told otherwise."""
+    space = {"pause": rs.choice([pause])}
     return sweep(objectives.climb, storage, space=space, **changes)
 
 
@@ -230,16 +230,17 @@ def test_a_sweep_whose_client_was_killed_is_taken_up(tmp_path: Path) -> None:
 
 def test_of_two_controllers_the_later_one_has_the_sweep(tmp_path: Path) -> None:
     """One on another Ray takes it over; the first falls silent, and ends its slots."""
-    made = slow(tmp_path, lease=6.0)
+    made = slow(tmp_path, pause=2.0, lease=60.0)  # longer than the other takes to begin
     run(made.spec, made.create, storage=made.storage, detach=True, screen="none")
     client = Client.attach(made_folder(tmp_path))
     assert client is not None
     until(client, lambda status: status.reports >= 1)
     slots = [slot_pid(client, number) for number in (0, 1)]
     other = raysweep("resume", "t", "--storage", tmp_path)
-    assert "completed" in other.communicate(timeout=PATIENCE)[0]
     wait_for(lambda: not any(map(alive, slots)))
     wait_for(lambda: Client.attach(made_folder(tmp_path)) is None)
+    assert not load_result("t", str(tmp_path)).state.over
+    assert "completed" in other.communicate(timeout=PATIENCE)[0]
     complete(tmp_path)
 
 
