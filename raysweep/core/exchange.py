@@ -65,6 +65,7 @@ class Reply:
     drops: tuple[AttemptId, ...] = ()  # held, but not the slot's to run: end them unheard
     tick: float = 0.1  # seconds to gather reports before the next request
     close: bool = False  # nothing will follow: the slot ends itself
+    leave: float | None = None  # seconds until the slot's machine is taken away; None: it stays
 
 
 class Reception:
@@ -118,7 +119,7 @@ class SlotBook:
         self.tick = 0.1
         self._slot = slot
         self._incarnation = incarnation
-        self._places = places
+        self.places = places
         self._sequence = 0
         self._held: dict[AttemptId, _Held] = {}
 
@@ -170,7 +171,7 @@ class SlotBook:
             slot=self._slot,
             incarnation=self._incarnation,
             sequence=self._sequence,
-            places=self._places,
+            places=self.places,
             holds=self.holds,
             fresh=tuple(attempt.id for attempt in held if attempt.fresh),
             reports=tuple(block for attempt in held for block in attempt.blocks()),

@@ -20,8 +20,18 @@ def has_effect(state: SweepState, news: Exchanged) -> bool:
     return news.has_news or state.can_assign(news.slot)
 
 
-def reply(state: SweepState, request: Request, *, epoch: int, slots: int) -> Reply:
-    """The answer to a request that was taken, in a sweep of so many slots."""
+def reply(
+    state: SweepState, request: Request, *, epoch: int, slots: int, leave: float | None = None
+) -> Reply:
+    """The answer to a request that was taken, in a sweep of so many slots.
+
+    Args:
+        state: what the sweep has come to.
+        request: what the slot said.
+        epoch: the controller's.
+        slots: how many there are.
+        leave: seconds until the slot's machine is taken away; None: it stays.
+    """
     assigns, stops, drops = state.owed(request)
     return Reply(
         epoch=epoch,
@@ -32,6 +42,7 @@ def reply(state: SweepState, request: Request, *, epoch: int, slots: int) -> Rep
         drops=tuple(drops),
         tick=pace.tick(slots),
         close=state.over,
+        leave=leave,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from raysweep.errors import ResourcesError, StorageUnusableError
 
 MOST_SLOTS = 1_000  # that one controller serves
+NOTICE = 30.0  # seconds that a node has which is to go at a time that nobody has said
 PROBE = 60.0  # seconds that a node has to answer whether it reaches the storage
 
 
@@ -22,11 +24,21 @@ def nodes() -> list[dict[str, Any]]:
     return [node for node in found if node["Alive"]]
 
 
+def draining() -> dict[str, float]:
+    """The nodes that are to be taken away, and when: node id -> seconds since 1970."""
+    found: dict[str, int] = ray._private.state.state.get_draining_nodes()  # noqa: SLF001  (Ray has no public way to ask)
+    soon = time.time() + NOTICE
+    return {node: at / 1000 if at else soon for node, at in found.items()}
+
+
 def room(demand: Mapping[str, float]) -> int:
     """How many slots there may be: as the nodes have room for, if nothing else ran on them."""
     if not demand or node_types():
         return MOST_SLOTS  # they take no room, or the autoscaler makes it
-    return sum(_fits(node["Resources"], demand) for node in nodes())
+    leaving = draining()
+    return sum(
+        _fits(node["Resources"], demand) for node in nodes() if node["NodeID"] not in leaving
+    )
 
 
 def require(demand: Mapping[str, float]) -> None:

@@ -148,7 +148,11 @@ class Controller:
         if not self._state.slots[request.slot].holds:
             await self._hold(news)
         reply = answers.reply(
-            self._state, request, epoch=self._journal.epoch, slots=self._crew.size
+            self._state,
+            request,
+            epoch=self._journal.epoch,
+            slots=self._crew.size,
+            leave=self._crew.leaves_in(request.slot, request.incarnation),
         )
         await self._scribe.committed()
         return reply

@@ -22,6 +22,7 @@ from raysweep.runtime.slot import NAMESPACE, Post, Slot, slot_name
 from raysweep.storage.folder import SweepFolder
 
 COUNT_AGAIN = 5.0  # seconds between looks at the size of the cluster
+NOTICE_AGAIN = 1.0  # seconds between looks for machines that are to be taken away
 ASK_AGAIN = 1.0  # seconds before a slot that is out of reach is asked again
 SOON = 10.0  # a slot that dies within so many seconds is replaced ever more slowly
 SLOWEST = 30.0  # seconds, at most, before it is
@@ -47,6 +48,9 @@ class Crew:
         self._latest: dict[int, int] = {}  # the last incarnation of each number
         self._quick_deaths: dict[int, int] = {}
         self._not_before: dict[int, float] = {}
+        self._nodes: dict[tuple[int, int], str] = {}  # of the slots: number, incarnation -> node
+        self._draining: dict[str, float] = {}  # node -> when it goes, in seconds since 1970
+        self._noticed = -NOTICE_AGAIN
         self._room = 0
         self._dismissed = False
         self._counted = -COUNT_AGAIN
@@ -58,6 +62,13 @@ class Crew:
     def size(self) -> int:
         """How many slots stand."""
         return len(self._standing)
+
+    def leaves_in(self, number: int, incarnation: int) -> float | None:
+        """Seconds until a slot's machine is taken away; None when it stays, as far as one knows."""
+        node = self._nodes.get((number, incarnation), "")
+        if (until := self._draining.get(node)) is None:
+            return None
+        return max(0.0, until - time.time())
 
     def rejoin(self, number: int, incarnation: int) -> None:
         """Take up a slot that an earlier controller made.
@@ -81,6 +92,9 @@ class Crew:
         if now - self._counted >= COUNT_AGAIN:
             self._room = await asyncio.to_thread(cluster.room, self._spec.resources.demand())
             self._counted = now
+        if now - self._noticed >= NOTICE_AGAIN:
+            self._draining = await asyncio.to_thread(cluster.draining)
+            self._noticed = now
         wanted = state.slots_wanted()
         for number in range(self._room if wanted is None else min(wanted, self._room)):
             if number not in self._standing and now >= self._not_before.get(number, 0.0):
@@ -108,7 +122,8 @@ class Crew:
         """Wait for a slot's end; say so if that end is sure."""
         made = time.monotonic()
         try:
-            await _ended(actor)
+            self._nodes[number, incarnation] = await _answered(actor.node_id)
+            await _answered(actor.stand)
             cause = "it closed"
         except ray.exceptions.RayActorError as error:
             cause = str(error).partition("\n")[0] or type(error).__name__
@@ -126,6 +141,7 @@ class Crew:
 
     def strike(self, number: int, incarnation: int) -> None:
         """This slot is given up: make sure that nothing is left of it."""
+        self._nodes.pop((number, incarnation), None)
         if self._standing.get(number, (0, None))[0] == incarnation:
             _, actor = self._standing.pop(number)
             if actor is not None:
@@ -140,15 +156,13 @@ class Crew:
             self.strike(number, incarnation)
 
 
-async def _ended(actor: Any) -> None:  # noqa: ANN401  (the same)
-    """Return when the slot closes; one that is only out of reach for a while has not."""
+async def _answered(method: Any) -> Any:  # noqa: ANN401  (the same)
+    """What a slot's method returns; one that is only out of reach for a while is asked again."""
     while True:
         try:
-            await actor.stand.remote()
+            return await method.remote()
         except ray.exceptions.ActorUnavailableError:
             await asyncio.sleep(ASK_AGAIN)
-        else:
-            return
 
 
 def _start(post: Post, folder: SweepFolder, spec: SweepSpec) -> Any:  # noqa: ANN401  (the same)

@@ -30,10 +30,11 @@ from raysweep.runtime.failures import failure
 from raysweep.runtime.inline import Inline
 from raysweep.runtime.process import Processes
 from raysweep.runtime.process_tree import MARK
-from raysweep.runtime.trial import Message, Order
+from raysweep.runtime.trial import LEAVING, Message, Order
 from raysweep.storage.folder import SweepFolder
 
 ANSWER = 30.0  # seconds to wait for a reply: longer than a controller holds one back
+TO_TELL = 3.0  # seconds that a trial's end takes to reach the journal, before its machine is gone
 GOODBYE = 5.0  # seconds after its end in which its actor is killed by itself
 
 NAMESPACE = "raysweep"
@@ -115,6 +116,8 @@ class Slot:
         self._tasks: set[asyncio.Task[None]] = set()
         self._stirred = asyncio.Event()  # something is to be said
         self._answered = asyncio.Event()  # replaced after each reply
+        self._leaving = False  # whether the machine is to be taken away
+        self._moved: set[AttemptId] = set()  # ended for it
         self._closing = False  # whether the last reply has been heard
         self._over = asyncio.Event()  # nothing is left of the slot's trials
         self._controller: Any = None
@@ -124,6 +127,10 @@ class Slot:
     async def stand(self) -> None:
         """Return when the slot has nothing more to do."""
         await self._over.wait()
+
+    async def node_id(self) -> str:
+        """Ray's id of the node that the slot is on."""
+        return ray.get_runtime_context().get_node_id()
 
     async def process_id(self) -> int:
         """The process id of the actor."""
@@ -180,8 +187,28 @@ class Slot:
         self._answered = asyncio.Event()
         if self._spec.sync_decisions:
             self._tell_heard(reply)
-        if reply.refused is Refusal.SUPERSEDED or reply.close:
+        if reply.leave is not None and not self._leaving:
+            self._leave(reply.leave)
+        gone = self._leaving and not self._book.holds
+        if reply.refused is Refusal.SUPERSEDED or reply.close or gone:
             self._closing = True
+
+    def _leave(self, seconds: float) -> None:
+        """Take nothing new, and have what runs move elsewhere before the machine is taken away."""
+        log.warning("slot %d: its machine is taken away in %.0f s", self._post.slot, seconds)
+        self._leaving = True
+        self._book.places = 0
+        for running in self._running.values():
+            running.tell(["leave"])
+        self._spawn(self._move(seconds))
+
+    async def _move(self, seconds: float) -> None:
+        """End what has not left by itself in time to be told; it is lost, and begins elsewhere."""
+        grace = min(self._spec.grace, seconds / 3)
+        await asyncio.sleep(max(0.0, seconds - grace - TO_TELL))
+        for id_, running in self._running.items():
+            self._moved.add(id_)
+            self._spawn(running.stop(LEAVING, grace))
 
     def _tell_heard(self, reply: Reply) -> None:
         """Let go on the trials whose reports have been decided on."""
@@ -219,8 +246,8 @@ class Slot:
         self._running.pop(id_, None)
         if id_ not in self._dropped:
             self._finish(id_, end)
-        self._dropped.discard(id_)
-        self._ending.discard(id_)
+        for noted in (self._dropped, self._ending, self._moved):
+            noted.discard(id_)
 
     async def _ran(self, assign: Assign) -> Message:
         """Run an attempt; its end."""
@@ -235,6 +262,8 @@ class Slot:
         )
         running = await self._launcher.start(order)
         self._running[id_] = running
+        if self._leaving:
+            running.tell(["leave"])
         if id_ in self._ending or id_ in self._dropped:
             self._spawn(running.stop("", 0.0))
         end = None
@@ -266,6 +295,8 @@ class Slot:
     def _finish(self, id_: AttemptId, message: Message) -> None:
         """Write down an attempt's end; a trial that was told to stop has obeyed, however it did."""
         _, ending, error, where, traceback, damaged = message
+        if id_ in self._moved and ending != Ending.RETURNED:
+            ending, error, where, traceback = Ending.LOST, LEAVING, "", ""
         if id_ in self._ending and ending == Ending.KILLED:
             ending, error = Ending.OBEYED, f"{error.partition(';')[0]}: it did not end when asked"
         self._book.end(

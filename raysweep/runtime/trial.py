@@ -10,6 +10,7 @@ whether the other end is in another process. What is said are short lists:
 and what a trial is told is one of
 
     ["stop", reason]
+    ["leave"]              the machine is to be taken away: save soon
     ["heard", report]      only when the sweep asks for sync_decisions
 """
 
@@ -37,6 +38,7 @@ from raysweep.storage.folder import SweepFolder
 Message = list[Any]
 TrainingFunction = Callable[["Trial"], object]
 
+LEAVING = "its machine is taken away"
 RETRY = 1.0  # seconds between tries to save to a storage that takes no writes
 
 
@@ -90,6 +92,8 @@ class Trial:
         self._restored: Any = None
         self._asked = False  # whether the function took its checkpoint
         self._stop: str | None = None
+        self._leaves = False  # whether the machine is to be taken away
+        self._left = False  # whether the trial has ended for it
 
     @cached_property
     def shared(self) -> dict[str, Any]:
@@ -153,11 +157,31 @@ class Trial:
         self._save(checkpoint, self._last)
         self._saved_with = self._reports
         self._obey(wait=False)
+        if self._leaves:
+            self._left = True
+            raise Stopped(LEAVING)
 
     @property
     def saved(self) -> bool:
         """Whether the last report has its checkpoint; so it is before the first."""
         return self._saved_with == self._reports
+
+    @property
+    def checkpoint_wanted(self) -> bool:
+        """Whether this is the time for a checkpoint: the machine is to be taken away.
+
+        A trial that saves one from then on ends with it and goes on elsewhere; one that does not is
+        ended shortly before the machine is, and begins at its last checkpoint.
+
+            checkpoint = state() if epoch % 10 == 0 or trial.checkpoint_wanted else None
+        """
+        self._hear(wait=False)
+        return self._leaves
+
+    @property
+    def left(self) -> bool:
+        """Whether the trial has ended to go on elsewhere."""
+        return self._left
 
     def heed(self) -> None:
         """Raise `Stopped` if the trial is to end: for work that goes on for long without a report.
@@ -192,13 +216,18 @@ class Trial:
 
     def _obey(self, *, wait: bool) -> None:
         """Raise Stopped when the trial has been told to; with `wait`, hear the answer first."""
+        self._hear(wait=wait)
+        if self._stop is not None:
+            raise Stopped(self._stop)
+
+    def _hear(self, *, wait: bool) -> None:
         while (message := self._channel.receive(wait=wait)) is not None:
             if message[0] == "stop":
                 self._stop = str(message[1])
+            elif message[0] == "leave":
+                self._leaves = True
             elif message[1] >= self._reports:
                 wait = False
-        if self._stop is not None:
-            raise Stopped(self._stop)
 
     def _save(self, tree: object, metrics: Mapping[str, float]) -> None:
         path = self._folder.checkpoint(self.number, self.attempt, self._reports)
@@ -244,6 +273,8 @@ def _ending(function: TrainingFunction, trial: Trial) -> tuple[str, str, str, st
     try:
         function(trial)
     except Stopped:
+        if trial.left:
+            return Ending.LOST.value, LEAVING, "", ""
         ending = Ending.OBEYED if trial.told_to_stop else Ending.RETURNED
         return ending.value, "", "", ""
     except SystemExit as leaving:

@@ -5,6 +5,7 @@ One rule: a fault is the real thing, a signal to a process; what has to hold is 
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -242,6 +243,25 @@ def test_of_two_controllers_the_later_one_has_the_sweep(tmp_path: Path) -> None:
     assert not load_result("t", str(tmp_path)).state.over
     assert "completed" in other.communicate(timeout=PATIENCE)[0]
     complete(tmp_path)
+
+
+@pytest.mark.parametrize(("which", "length"), [("train", 60), ("neglect", 120)])
+def test_a_trial_leaves_a_machine_that_is_taken_away(
+    tmp_path: Path, which: str, length: int
+) -> None:
+    """It saves when it is asked to and moves at once; one that does not is moved in time."""
+    script = str(Path(__file__).with_name("drained.py"))
+    command = [sys.executable, script, str(tmp_path), which]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=True)
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert [epoch + 1.0 for epoch in range(length)] == told["curve"]
+    assert ("completed", 2, 1, 0) == (
+        told["state"],
+        told["attempts"],
+        told["losses"],
+        told["failures"],
+    )
+    assert told["start"] % 5 == 0 if which == "neglect" else told["start"] > 7
 
 
 def reports_of(storage: Path) -> int:

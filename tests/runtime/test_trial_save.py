@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from raysweep.core.events import AttemptId
-from raysweep.errors import MetricError
-from raysweep.runtime.trial import Message, Order, Trial
+from raysweep.errors import MetricError, Stopped
+from raysweep.runtime.trial import Message, Order, Trial, run
 
 
 class Listener:
@@ -16,6 +16,7 @@ class Listener:
 
     def __init__(self) -> None:
         self.heard: list[Message] = []
+        self.told: list[Message] = []  # that the trial has not heard yet
 
     def send(self, message: Message) -> None:
         """Take a message, unless it is too large."""
@@ -24,9 +25,9 @@ class Listener:
         self.heard.append(message)
 
     def receive(self, *, wait: bool) -> Message | None:
-        """There is never anything to hear."""
+        """What the trial is told."""
         del wait
-        return None
+        return self.told.pop(0) if self.told else None
 
     def fileno(self) -> int:
         """There is no file."""
@@ -40,9 +41,14 @@ def listener() -> Listener:
 
 
 @pytest.fixture
-def trial(tmp_path: Path, listener: Listener) -> Trial:
+def order(tmp_path: Path) -> Order:
+    """What a trial is told to do."""
+    return Order(id=AttemptId(0, 1), params={}, seed=1, folder=str(tmp_path))
+
+
+@pytest.fixture
+def trial(order: Order, listener: Listener) -> Trial:
     """A trial without a slot."""
-    order = Order(id=AttemptId(0, 1), params={}, seed=1, folder=str(tmp_path))
     return Trial(order, listener)
 
 
@@ -68,3 +74,29 @@ def test_a_checkpoint_may_follow_its_report(trial: Trial, listener: Listener) ->
     trial.report(score=2, checkpoint={"a": 2})
     with pytest.raises(MetricError, match="has no checkpoint yet"):
         trial.save({"a": 3})
+
+
+def test_a_checkpoint_is_wanted_when_the_machine_goes(trial: Trial, listener: Listener) -> None:
+    """The trial goes on until it saves one, and ends with it."""
+    trial.report(score=1)
+    assert not trial.checkpoint_wanted
+    listener.told.append(["leave"])
+    trial.report(score=2)
+    assert trial.checkpoint_wanted
+    with pytest.raises(Stopped, match="its machine is taken away"):
+        trial.report(score=3, checkpoint={"a": 1})
+    assert ["report", "report", "report", "saved"] == [message[0] for message in listener.heard]
+
+
+@pytest.mark.parametrize(("saves", "ending"), [(True, "lost"), (False, "returned")])
+def test_a_trial_that_left_is_lost_and_no_failure(
+    listener: Listener, order: Order, ending: str, *, saves: bool
+) -> None:
+    """One that came to its end before it saved is complete."""
+
+    def train(trial: Trial) -> None:
+        listener.told.append(["leave"])
+        trial.report(score=1, checkpoint={"a": 1} if saves else None)
+
+    run(train, order, listener)
+    assert ["end", ending] == listener.heard[-1][:2]
