@@ -13,7 +13,7 @@ PYTHON ?= $(shell for found in python3 python3.13 python3.12 python3.11; do \
 	&& echo $$found && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format mlflow bench bench-tracking clean
+.PHONY: help demo test simulate lint format mlflow bench bench-commits bench-tracking clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*##\(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -23,6 +23,9 @@ demo: $(STAMP)  ## a sweep over a small CNN on real digits, two trials at a time
 
 test: lint mlflow  ## ruff, mypy, doctests and every test; what .ci/run runs
 	$(VENV) -m pytest
+
+simulate: $(STAMP)  ## 10,000 sweeps in which everything breaks, or SEEDS=... of them
+	$(VENV) tests/core/simulate.py --seeds $(or $(SEEDS),10000)
 
 lint: $(STAMP)  ## ruff check, ruff format --check, mypy --strict
 	$(VENV) -m ruff check
@@ -39,6 +42,9 @@ bench:  ## the benchmarks there are
 	@found=$$(ls benchmarks/*.py benchmarks/*/*.py 2>/dev/null); \
 	if [ -n "$$found" ]; then printf 'run one with $(VENV):\n%s\n' "$$found"; \
 	else echo 'There are no benchmarks yet, so nothing was measured.'; fi
+
+bench-commits: $(STAMP)  ## a commit of the journal on a disk, in memory, in a bucket
+	PYTHONPATH=tests/storage $(VENV) benchmarks/commits/commits.py
 
 bench-tracking: $(STAMP) $(MLFLOW)  ## a log_metric against our endpoint and against mlflow server
 	$(VENV) benchmarks/tracking/log_metric.py

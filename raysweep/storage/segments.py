@@ -4,7 +4,7 @@ One rule: of all who try to create an epoch's segment, on whatever machine, exac
 `append` has returned from is durable, and is read again by whoever asks.
 
 `Segments` is what a journal needs; `FileSegments` keeps each in a file of a folder,
-`raysweep.storage.bucket` in objects of a bucket.
+`BucketSegments` (`raysweep.storage.bucket_segments`) in objects of a bucket.
 """
 
 from __future__ import annotations
@@ -36,7 +36,10 @@ class Segments(Protocol):
         """Whether somebody has created this epoch's segment."""
 
     def remove(self, epoch: int) -> None:
-        """Remove a segment that nothing was acknowledged under."""
+        """Give up a segment that nothing was acknowledged under.
+
+        It may stay, as one whose controller died before its first commit.
+        """
 
     def read(self, epoch: int, start: int = 0) -> bytes | None:
         """A segment's bytes from `start` on; None when there is no such segment."""

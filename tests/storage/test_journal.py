@@ -229,3 +229,41 @@ def test_a_commit_costs_few_bytes_beside_its_values(tmp_path: Path) -> None:
     header = written(tmp_path / "empty", []).stat().st_size
     assert segment.stat().st_size - header <= 40 * 50
     assert HEADER.size == 20
+
+
+class Overtaken(FileSegments):
+    """A storage in which another controller takes over right after a header was written."""
+
+    def append(self, epoch: int, offset: int, block: bytes) -> None:
+        """Write, and be overtaken."""
+        super().append(epoch, offset, block)
+        if offset == 0:
+            other, _ = Journal.open(FileSegments(self.folder))
+            other.append(*events()[0])
+            other.write(other.seal())
+            other.close()
+
+
+def test_a_controller_that_is_overtaken_at_once_leaves_what_the_other_follows(
+    tmp_path: Path,
+) -> None:
+    """The later one's segment follows its own, which so must stay."""
+    with pytest.raises(StaleEpochError):
+        Journal.open(Overtaken(tmp_path))
+    assert list(journal.read(FileSegments(tmp_path))) == [events()[0]]
+
+
+def test_a_header_that_a_full_disk_did_not_take_leaves_no_segment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often it is tried."""
+
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        for _ in range(3):
+            with pytest.raises(OSError, match="No space left"):
+                Journal.open(FileSegments(tmp_path))
+    assert [] == FileSegments(tmp_path).epochs()
