@@ -5,19 +5,22 @@ One rule: everything here is derived from the journal; no cluster is needed.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from raysweep.core.events import Assign, End, Exchanged, Params
+from raysweep.core.events import Assign, End, Exchanged, Opened, Params
 from raysweep.core.state import Phase, SweepState
 from raysweep.core.trials import Kept, Trial
 from raysweep.errors import NoTrialCompletedError, SpecError
 from raysweep.storage import checkpoints, journal
+from raysweep.storage.bucket import Bucket
 from raysweep.storage.folder import SweepFolder, default_storage, find_sweep
 from raysweep.storage.following import follower_of
+from raysweep.storage.mirror import is_bucket
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class TrialResult:
         """The file of the nearest checkpoint at or before the best interval."""
         if self._kept is None:
             return None
-        return str(Path(self._result.path) / self._kept.checkpoint.path)
+        return f"{self._result.path}/{self._kept.checkpoint.path}"
 
     @property
     def checkpoint_interval(self) -> int | None:
@@ -69,7 +72,9 @@ class TrialResult:
     @property
     def log(self) -> str:
         """What the trial wrote to stdout and stderr."""
-        path = self._result.folder.log(self.number)
+        folder = self._result.folder
+        path = folder.log(self.number)
+        folder.fetch_all(path.parent)
         return path.read_text(errors="replace") if path.exists() else ""
 
     @cached_property
@@ -83,7 +88,7 @@ class TrialResult:
         Raises:
             CheckpointDamagedError: the file fails its checksum.
         """
-        return None if self.checkpoint_path is None else checkpoints.load(self.checkpoint_path)
+        return None if self.checkpoint_path is None else load_checkpoint(self.checkpoint_path)
 
 
 class Result:
@@ -110,7 +115,7 @@ class Result:
     @property
     def path(self) -> str:
         """The sweep's folder."""
-        return str(self.folder.path)
+        return self.folder.uri
 
     @property
     def phase(self) -> Phase:
@@ -135,6 +140,12 @@ class Result:
             return not follower.lives
         silence = self.folder.journal.silence()
         return self.state.suspended or silence is None or silence > self.state.spec.lease
+
+    @property
+    def began(self) -> str:
+        """When a controller first took the sweep up, as UTC; "" before that."""
+        opened = (r.event.wall for r in self._records if isinstance(r.event, Opened))
+        return next(opened, "")
 
     @property
     def reason(self) -> str:
@@ -250,10 +261,20 @@ def load_result(name: str, storage: str | None = None) -> Result:
 def load_checkpoint(path: str) -> Any:  # noqa: ANN401  (the tree that the user's own code saved)
     """The state tree of a checkpoint, verified.
 
+    Args:
+        path: a file, or an object in a bucket: `s3://BUCKET/FOLDER/....arrow`.
+
     Raises:
         CheckpointDamagedError: the file fails its checksum.
+        FileNotFoundError: there is none.
     """
-    return checkpoints.load(path)
+    if not is_bucket(path):
+        return checkpoints.load(path)
+    place, _, key = path.rpartition("/")
+    with tempfile.TemporaryDirectory(prefix="raysweep-") as folder:
+        file = Path(folder) / key
+        Bucket(place).download(key, file)
+        return checkpoints.load(file, mmap=False)
 
 
 def _flat(trial: TrialResult) -> dict[str, Any]:

@@ -21,7 +21,9 @@ from importlib import metadata
 from pathlib import Path
 
 from raysweep.errors import RaysweepError, UserError
+from raysweep.storage.bucket import Bucket
 from raysweep.storage.folder import storage_path
+from raysweep.storage.mirror import is_bucket
 
 LEAST_PYTHON = (3, 11)
 LEAST_RAY = (2, 60)
@@ -32,6 +34,7 @@ PACKAGES = (
 KNOCK = 5.0  # seconds that a cluster has to open its port
 COMMITS = 20  # that are timed
 SLOW = 20.0  # milliseconds a commit from which on a storage is worth a word
+SLOW_BUCKET = 200.0  # milliseconds that a write to a bucket may take before it is remarkable
 LEAST_SHM = 2**30  # bytes of shared memory that Ray's object store wants at the least
 GIB = 2**30
 
@@ -129,6 +132,8 @@ def token(path: Path) -> Check:
 
 def commits(storage: str) -> Check:
     """Whether the storage takes writes, and how long a durable one takes."""
+    if is_bucket(storage):
+        return _bucket_commits(storage)
     try:
         path = storage_path(storage)
         path.mkdir(parents=True, exist_ok=True)
@@ -140,6 +145,22 @@ def commits(storage: str) -> Check:
         return Check("storage", Mark.FAIL, why)
     found = f"{path}: {took:.2g} ms a commit, {shutil.disk_usage(path).free / GIB:.1f} GiB free"
     return Check("storage", Mark.WARN if took > SLOW else Mark.OK, found)
+
+
+def _bucket_commits(storage: str) -> Check:
+    """The same of a bucket, and whether only one of two can create an object in it."""
+    try:
+        bucket = Bucket(storage)
+        bucket.prove()
+        key = f".doctor-{secrets.token_hex(4)}"
+        took = statistics.median(
+            _timed(lambda: bucket.write(key, bytes(4096))) for _ in range(COMMITS)
+        )
+        bucket.remove([key])
+    except (UserError, OSError) as error:
+        return Check("storage", Mark.FAIL, str(error))
+    found = f"{bucket.uri}: {took:.2g} ms a write, creates an object only once"
+    return Check("storage", Mark.WARN if took > SLOW_BUCKET else Mark.OK, found)
 
 
 def _time_commits(file: Path) -> float:

@@ -72,9 +72,11 @@ class Readers:
     folder: SweepFolder
     trial: int | None
     _readers: dict[Path, _Reader] = field(default_factory=dict)
+    _fetched: float = -ASK
 
     def read(self, *, last: bool = False) -> Iterator[str]:
         """What is new in them."""
+        self._fetch(last=last)
         for path in self._paths():
             if path not in self._readers:
                 kind, _, name = path.stem.partition("-")
@@ -94,6 +96,13 @@ class Readers:
             if over:
                 return
             time.sleep(LOOK)
+
+    def _fetch(self, *, last: bool) -> None:
+        """Have what a bucket holds here, now and then: there a log comes with its attempt's end."""
+        now = time.monotonic()
+        if last or now - self._fetched >= ASK:
+            self._fetched = now
+            self.folder.fetch_all(self.folder.log(0).parent)
 
     def _paths(self) -> list[Path]:
         if self.trial is None:
@@ -141,6 +150,7 @@ def download(
 
 def _left_by(folder: SweepFolder, trial: TrialResult) -> dict[str, Path]:
     """What a trial has left, by the name that its copy gets."""
+    folder.fetch_all(*folder.left_by(trial.number, trial.attempts)[:3], folder.log(0).parent)
     outputs = folder.output(trial.number, "")
     named = sorted(outputs.iterdir()) if outputs.is_dir() else []
     places = {

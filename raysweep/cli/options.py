@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from raysweep.storage.folder import DEFAULT_STORAGE, ENVIRONMENT, default_storage, storage_path
+from raysweep.storage.folder import DEFAULT_STORAGE, ENVIRONMENT, default_storage, storage_name
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Decorator = Callable[[Function], Function]
@@ -70,7 +70,7 @@ def _setting(given: str) -> tuple[str, str]:
 
 def command_line(verb: str, name: str, place: str | os.PathLike[str]) -> str:
     """The command that does this to a sweep, with its storage unless that is the default."""
-    usual = storage_path(default_storage())
-    there = storage_path(place)
-    where = "" if there == usual else f" --storage {shlex.quote(str(there))}"
+    usual = storage_name(default_storage())
+    there = storage_name(place)
+    where = "" if there == usual else f" --storage {shlex.quote(there)}"
     return f"raysweep {verb} {name}{where}"

@@ -92,7 +92,7 @@ def of_sweep(result: Result) -> list[RenderableType]:
 
 def of_place(result: Result) -> Text:
     """Where a sweep's files are, and what to do next."""
-    storage = result.folder.path.parent
+    storage = result.folder.storage
     lines = [Text.assemble(("files  ", "dim"), result.path)]
     if result.standing == "interrupted":
         lines.append(_next("resume", result))
@@ -110,7 +110,7 @@ def of_place(result: Result) -> Text:
 
 
 def _next(verb: str, result: Result, when: str = "") -> Text:
-    line = command_line(verb, result.name, result.folder.path.parent)
+    line = command_line(verb, result.name, result.folder.storage)
     return Text.assemble(("next   ", "dim"), line, (f"   {when}" if when else "", "dim"))
 
 

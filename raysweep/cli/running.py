@@ -166,7 +166,7 @@ def _leaving(folder: SweepFolder) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        again = options.command_line("watch", folder.name, folder.path.parent)
+        again = options.command_line("watch", folder.name, folder.storage)
         click.echo(f"the sweep goes on; watch it again with:\n  {again}", err=True)
         raise
 
@@ -188,12 +188,12 @@ def _limits(folder: SweepFolder, settings: Mapping[str, str]) -> Limits | None:
 def _refuse_over(folder: SweepFolder) -> None:
     result = Result(folder)
     if result.state.over:
-        line = options.command_line("show", folder.name, folder.path.parent)
+        line = options.command_line("show", folder.name, folder.storage)
         raise SpecError(f"sweep {folder.name!r} is over ({result.phase}): see `{line}`")
 
 
 def _nothing_runs(folder: SweepFolder) -> UserError:
-    line = options.command_line("resume", folder.name, folder.path.parent)
+    line = options.command_line("resume", folder.name, folder.storage)
     return UserError(
         f"sweep {folder.name!r} does not run on this cluster (--address names another);"
         f" if it was interrupted, take it up with `{line}`"

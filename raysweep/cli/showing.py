@@ -36,9 +36,10 @@ def list_(storage: str, as_json: bool) -> None:
 def _line(folder: SweepFolder) -> Document:
     """A sweep as one of many, and when it was made; one that cannot be read says why."""
     began = datetime.fromtimestamp(folder.spec_file.stat().st_mtime, UTC)
-    when = {"began": began.isoformat(timespec="seconds"), "path": str(folder.path)}
+    when = {"began": began.isoformat(timespec="seconds"), "path": folder.uri}
     try:
-        return documents.of_line(Result(folder)) | when
+        result = Result(folder)
+        return documents.of_line(result) | when | ({"began": result.began} if result.began else {})
     except JournalDamagedError as error:
         return {"name": folder.name, "phase": "damaged", "error": str(error)} | when
 

@@ -83,12 +83,13 @@ class Client:
                 namespace=NAMESPACE,
                 lifetime="detached",
                 num_cpus=0,
+                memory=1,  # byte; without any demand Ray does not heed where it is to be
                 max_restarts=-1,
                 max_task_retries=0,
                 max_concurrency=10_000,
                 scheduling_strategy=here,
             )
-            .remote(Charge(folder=str(folder.path), resumed=resumed, limits=limits))
+            .remote(Charge(folder=folder.uri, resumed=resumed, limits=limits))
         )
         return cls(folder, controller)
 
@@ -182,5 +183,5 @@ class Client:
 def _lost(folder: SweepFolder, why: str) -> ControllerLostError:
     return ControllerLostError(
         f"the controller of {folder.name!r} is gone ({why}); nothing acknowledged is lost: take the"
-        f" sweep up with `raysweep resume {folder.name} --storage {folder.path.parent}`"
+        f" sweep up with `raysweep resume {folder.name} --storage {folder.storage}`"
     )

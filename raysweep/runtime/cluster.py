@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raysweep.errors import ResourcesError, StorageUnusableError
+from raysweep.storage.bucket import Bucket
+from raysweep.storage.folder import SweepFolder
+from raysweep.storage.mirror import is_bucket
 
 MOST_SLOTS = 1_000  # that one controller serves
 NOTICE = 30.0  # seconds that a node has which is to go at a time that nobody has said
@@ -81,10 +85,10 @@ def node_types() -> list[dict[str, float]]:
     ]
 
 
-def require_shared(folder: Path) -> None:
+def require_shared(folder: SweepFolder) -> None:
     """Refuse a storage that not every node of the cluster reaches.
 
-    This process writes a file with a random content; a task on each node reads it.
+    This process writes a file, or an object, with a random content; a task on each node reads it.
 
     Raises:
         StorageUnusableError: with the nodes that do not see it.
@@ -93,16 +97,13 @@ def require_shared(folder: Path) -> None:
     if len(alive) <= 1:
         return
     nonce = secrets.token_hex(16)
-    probe = folder.parent / f".probe-{nonce[:8]}"
-    probe.write_text(nonce)
-    try:
+    probe = f"{folder.storage}/.probe-{nonce[:8]}"
+    with _left(probe, nonce):
         blind = [node["NodeManagerHostname"] for node in alive if not _reads(node, probe, nonce)]
-    finally:
-        probe.unlink()
     if blind:
         raise StorageUnusableError(
-            f"storage {folder.parent} is not reached by {len(blind)} of {len(alive)} nodes"
-            f" ({', '.join(blind)}); choose a folder that all nodes mount, with storage=..."
+            f"storage {folder.storage} is not reached by {len(blind)} of {len(alive)} nodes"
+            f" ({', '.join(blind)}); choose one that all nodes reach, with storage=..."
         )
 
 
@@ -145,8 +146,24 @@ def _on(node: Mapping[str, Any], task: Any) -> Any:  # noqa: ANN401  (Ray's own)
     return task.options(num_cpus=0, scheduling_strategy=there)
 
 
-def _reads(node: Mapping[str, Any], probe: Path, nonce: str) -> bool:
-    read = _on(node, ray.remote(_content)).remote(str(probe))
+@contextlib.contextmanager
+def _left(place: str, content: str) -> Iterator[None]:
+    """Leave something in a storage for a while."""
+    if is_bucket(place):
+        storage, _, key = place.rpartition("/")
+        Bucket(storage).write(key, content.encode())
+        yield
+        Bucket(storage).remove([key])
+        return
+    Path(place).write_text(content)
+    try:
+        yield
+    finally:
+        Path(place).unlink()
+
+
+def _reads(node: Mapping[str, Any], probe: str, nonce: str) -> bool:
+    read = _on(node, ray.remote(_content)).remote(probe)
     try:
         return bool(ray.get(read, timeout=PROBE) == nonce)
     except (ray.exceptions.RayError, TimeoutError):
@@ -154,9 +171,12 @@ def _reads(node: Mapping[str, Any], probe: Path, nonce: str) -> bool:
 
 
 def _content(path: str) -> str | None:
+    storage, _, key = path.rpartition("/")
     try:
+        if is_bucket(path):
+            return (Bucket(storage).read(key) or b"").decode()
         return Path(path).read_text()
-    except OSError:
+    except (OSError, StorageUnusableError):
         return None
 
 

@@ -19,7 +19,6 @@ from collections import deque
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import msgpack
@@ -80,7 +79,8 @@ class Controller:
     """The actor. Its methods are the client's and the slots' only way to a running sweep."""
 
     def __init__(self, charge: Charge) -> None:
-        self._folder = SweepFolder(Path(charge.folder))
+        self._folder = SweepFolder.at(charge.folder)
+        _taken_up(self._folder)
         self._spec = self._folder.read_spec()
         self._journal, self._state = _opened(self._folder)
         self._log: deque[str] = deque(maxlen=LOG_LINES)
@@ -117,8 +117,8 @@ class Controller:
             if not slot.lost:
                 self._crew.rejoin(number, slot.incarnation)
                 self._reception.expect(number, slot.incarnation, time.monotonic())
-        for work in (self._commit(), self._sample(), self._look(), self._keep_snapshots()):
-            self._spawn(work)
+        for work in (self._commit, self._sample, self._look, self._fill, self._keep_snapshots):
+            self._spawn(work())
         if self._state.over:
             self._spawn(self._finish())
 
@@ -270,7 +270,7 @@ class Controller:
             )
 
     async def _look(self) -> None:
-        """Look after time limits, leases, the epoch and the number of slots."""
+        """Look after time limits, leases and the epoch."""
         again = 0.0
         while not (self._state.over or self._replaced):
             now = time.monotonic()
@@ -283,6 +283,12 @@ class Controller:
                     self._apply(event)
                 for slot, incarnation in self._reception.silent(now, pace.margin(self._spec.lease)):
                     self._slot_lost(slot, incarnation, "it was silent for longer than its lease")
+            await asyncio.sleep(LOOK)
+
+    async def _fill(self) -> None:
+        """Look after the number of slots; apart from all else, since Ray's head may be away."""
+        while not (self._state.over or self._replaced):
+            if not self._scribe.refused:
                 await self._crew.fill(self._state)
             await asyncio.sleep(LOOK)
 
@@ -293,10 +299,10 @@ class Controller:
             await asyncio.sleep(LOOK)
             if self._journal.size - kept >= SNAPSHOT_EVERY:
                 kept = self._journal.size
-                command = [sys.executable, "-m", replay.__name__, str(self._folder.path)]
+                command = [sys.executable, "-m", replay.__name__, self._folder.uri]
                 done = await asyncio.to_thread(subprocess.run, command, check=False)
                 if done.returncode:  # without one a replay is slower, and no less true
-                    log.warning("%s: no snapshot was kept", self._folder.path)
+                    log.warning("%s: no snapshot was kept", self._folder.uri)
 
     async def _verify(self) -> None:
         """Make sure that no other controller has the sweep, though nothing is committed."""
@@ -318,7 +324,7 @@ class Controller:
         """What a new slot is made with; its lease counts from its first request."""
         threads = str(max(1, int(self._spec.resources.cpus)))
         return Post(
-            folder=str(self._folder.path),
+            folder=self._folder.uri,
             slot=slot,
             incarnation=incarnation,
             places=1,
@@ -353,13 +359,25 @@ class Controller:
         self._apply(CancelAsked(time=self._clock.now(), reason=reason))
 
 
+def _taken_up(folder: SweepFolder) -> None:
+    """Have what a controller needs here; waits for a storage that is away."""
+    while True:
+        try:
+            folder.take_up()
+        except OSError as error:
+            log.warning("%s: the storage refuses: %s", folder.uri, error)
+            time.sleep(scribe.AGAIN)
+        else:
+            return
+
+
 def _opened(folder: SweepFolder) -> tuple[Journal, SweepState]:
     """The journal of a sweep and what it comes to; waits for a storage that is full or away."""
     while True:
         try:
             return replay.take_over(folder.journal, folder.read_spec())
         except OSError as error:
-            log.warning("%s: the storage refuses: %s", folder.path, error)
+            log.warning("%s: the storage refuses: %s", folder.uri, error)
             time.sleep(scribe.AGAIN)  # nothing can be answered before there is an epoch
 
 

@@ -25,6 +25,8 @@ COUNT_AGAIN = 5.0  # seconds between looks at the size of the cluster
 NOTICE_AGAIN = 1.0  # seconds between looks for machines that are to be taken away
 ASK_AGAIN = 1.0  # seconds before a slot that is out of reach is asked again
 SOON = 10.0  # a slot that dies within so many seconds is replaced ever more slowly
+# What Ray says of an actor whose process has surely ended; that its node is dead is no such thing.
+SURE = ("worker process has died", "killed by `ray.kill`", "creation task")
 SLOWEST = 30.0  # seconds, at most, before it is
 
 log = logging.getLogger(__name__)
@@ -127,8 +129,8 @@ class Crew:
             cause = "it closed"
         except ray.exceptions.RayActorError as error:
             cause = str(error).partition("\n")[0] or type(error).__name__
-            if "node" in str(error) and "died" in str(error) and "worker process" not in str(error):
-                log.warning("slot %d: its node is said to be dead; its lease decides", number)
+            if not any(words in str(error) for words in SURE):
+                log.warning("slot %d: it may live (%s); its lease decides", number, cause)
                 return
             log.warning("slot %d died: %s", number, error)
         quick = time.monotonic() - made < SOON

@@ -135,7 +135,7 @@ class Processes:
         self._control = here
         self._template, self._ready, self._held_until = 0, False, 0.0
         command = [sys.executable, "-m", "raysweep.runtime.template", "template",
-                   str(there.fileno()), str(self._folder.path)]  # fmt: skip
+                   str(there.fileno()), self._folder.uri]  # fmt: skip
         self._starter = subprocess.Popen(  # noqa: S603  (our own module; it ends when it has forked)
             command, pass_fds=[there.fileno()], env=self._environment, start_new_session=True
         )

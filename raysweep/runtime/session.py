@@ -18,7 +18,7 @@ from raysweep.result import Result
 from raysweep.runtime import cluster
 from raysweep.runtime.client import Client, connect
 from raysweep.runtime.screen import ScreenKind, shown
-from raysweep.storage.folder import SweepFolder, new_sweep, storage_path
+from raysweep.storage.folder import SweepFolder, new_sweep
 from raysweep.storage.following import follower_of, following
 
 
@@ -45,10 +45,10 @@ def run(
         UserError: as `raysweep.sweep.Sweep.run` says.
         ControllerLostError: the cluster is gone.
     """
-    new_sweep(storage, spec.name)
+    place = new_sweep(storage, spec.name)
     with _ray(address, detach=detach) as owns_ray:
         cluster.require(spec.resources.demand())
-        cluster.require_shared(storage_path(storage) / spec.name)
+        cluster.require_shared(place)
         if screen != "none" and (line := cluster.unused(spec.resources.demand())):
             print(line, file=sys.stderr)  # noqa: T201  (beside the screen)
         folder = create()
@@ -86,7 +86,7 @@ def resume(
     _refuse_followed(folder)
     with _ray(address, detach=detach) as owns_ray:
         cluster.require(result.state.spec.resources.demand())
-        cluster.require_shared(folder.path)
+        cluster.require_shared(folder)
         client = Client.launch(folder, resumed=True, limits=limits)
         if not detach:
             _follow(client, folder, screen, owns_ray=owns_ray)
@@ -155,7 +155,7 @@ def _follow(client: Client, folder: SweepFolder, screen: ScreenKind, *, owns_ray
         client.suspend()
         print(  # noqa: T201  (the line that the user needs next)
             f"interrupted; nothing is lost. Take it up again with:\n"
-            f"  raysweep resume {folder.name} --storage {folder.path.parent}",
+            f"  raysweep resume {folder.name} --storage {folder.storage}",
             file=sys.stderr,
         )
         raise

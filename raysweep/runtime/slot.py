@@ -12,9 +12,8 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import msgpack
@@ -35,6 +34,7 @@ from raysweep.storage.folder import SweepFolder
 
 ANSWER = 30.0  # seconds to wait for a reply: longer than a controller holds one back
 TO_TELL = 3.0  # seconds that a trial's end takes to reach the journal, before its machine is gone
+STORAGE_AGAIN = 1.0  # seconds between tries at a bucket that is away
 GOODBYE = 5.0  # seconds after its end in which its actor is killed by itself
 
 NAMESPACE = "raysweep"
@@ -103,7 +103,8 @@ class Slot:
 
     def __init__(self, post: Post) -> None:
         self._post = post
-        self._folder = SweepFolder(Path(post.folder))
+        self._folder = SweepFolder.at(post.folder)
+        self._folder.take_up()
         self._spec = self._folder.read_spec()
         self._book = SlotBook(slot=post.slot, incarnation=post.incarnation, places=post.places)
         mark = slot_name(self._folder, post.slot, post.incarnation)
@@ -243,6 +244,7 @@ class Slot:
                    told.traceback, ""]  # fmt: skip
             if running := self._running.get(id_):
                 await running.stop("", 0.0)
+        await self._patiently(id_, lambda: self._folder.send(*self._folder.left_by(*id_)))
         self._running.pop(id_, None)
         if id_ not in self._dropped:
             self._finish(id_, end)
@@ -260,6 +262,9 @@ class Slot:
             checkpoint=assign.checkpoint.path if assign.checkpoint else "",
             sync=self._spec.sync_decisions,
         )
+        if id_.attempt > 1:  # what the one before has left is added to
+            left = self._folder.left_by(*id_)
+            await self._patiently(id_, lambda: self._folder.fetch_all(*left))
         running = await self._launcher.start(order)
         self._running[id_] = running
         if self._leaving:
@@ -275,6 +280,16 @@ class Slot:
                 await self._note(id_, message)
         await running.gone.wait()
         return end or self._launcher.broken or running.unsaid_end()
+
+    async def _patiently(self, id_: AttemptId, act: Callable[[], None]) -> None:
+        """Do something with a bucket, and wait for one that is away; a file system needs no such thing."""
+        while self._folder.remote and id_ not in self._dropped:
+            try:
+                return await asyncio.to_thread(act)
+            except OSError as error:
+                log.warning("%s: %s", id_, error)
+                await asyncio.sleep(STORAGE_AGAIN)
+        return None
 
     async def _note(self, id_: AttemptId, message: Message) -> None:
         """Write down what a trial says; a trial with too much unacknowledged waits here."""

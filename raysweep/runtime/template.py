@@ -222,7 +222,7 @@ class Template:
 
     def _spawn(self, connection: socket.socket, printing: int) -> int:
         number = str(connection.fileno())
-        command = [sys.executable, "-m", MODULE, "trial", number, str(self._folder.path)]
+        command = [sys.executable, "-m", MODULE, "trial", number, self._folder.uri]
         process = subprocess.Popen(  # noqa: S603  (our own)
             command, pass_fds=[connection.fileno()], stdout=printing, stderr=printing
         )
@@ -371,7 +371,7 @@ def run_and_leave(function: TrainingFunction, connection: socket.socket) -> None
 
 def main(role: str, descriptor: str, path: str) -> None:
     """What `python -m raysweep.runtime.template` does: be a template, or one trial afresh."""
-    folder = SweepFolder(Path(path))
+    folder = SweepFolder.at(path)
     connection = socket.socket(fileno=int(descriptor))
     connection.set_inheritable(False)  # what the user's code starts does not hold it open
     if role == "trial":

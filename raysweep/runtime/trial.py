@@ -24,7 +24,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -35,10 +35,13 @@ from raysweep.runtime.metrics import checked
 from raysweep.storage import checkpoints
 from raysweep.storage.folder import SweepFolder
 
+T = TypeVar("T")
 Message = list[Any]
 TrainingFunction = Callable[["Trial"], object]
 
 LEAVING = "its machine is taken away"
+# What ends by itself or by somebody's hand; a store in a network gives no number.
+PASSING = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EROFS, errno.EACCES, None)
 RETRY = 1.0  # seconds between tries to save to a storage that takes no writes
 
 
@@ -84,7 +87,7 @@ class Trial:
         self.seed = order.seed
         self._order = order
         self._channel = channel
-        self._folder = SweepFolder(Path(order.folder))
+        self._folder = SweepFolder.at(order.folder)
         self._began = time.monotonic()
         self._reports = 0
         self._last: Mapping[str, float] = {}  # the metrics of the last one
@@ -205,9 +208,12 @@ class Trial:
             return
         path = self._folder.path / self._order.checkpoint
         try:
+            self._patiently(f"fetch {path}", lambda: self._folder.fetch(path))
             self._restored = checkpoints.load(path, mmap=False)
         except FileNotFoundError:
             raise CheckpointDamagedError(f"{path} is gone") from None
+        finally:
+            self._folder.forget(path)
 
     @property
     def told_to_stop(self) -> bool:
@@ -243,15 +249,26 @@ class Trial:
         self._channel.send(["saved", self._reports, relative, saved.size, saved.checksum])
 
     def _saved(self, path: Path, tree: object, about: dict[str, Any]) -> checkpoints.Saved:
-        """Save, and wait for a storage that is full or away: a checkpoint is never skipped."""
+        """Save; a checkpoint is never skipped."""
+
+        def save() -> checkpoints.Saved:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return checkpoints.save(path, tree, about)
+
+        saved = self._patiently(f"save {path}", save)
+        self._patiently(f"send {path}", lambda: self._folder.send(path))
+        self._folder.forget(path)
+        return saved
+
+    def _patiently(self, what: str, act: Callable[[], T]) -> T:
+        """Do something with the storage, and wait for one that is full, read-only or away."""
         while True:
             try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                return checkpoints.save(path, tree, about)
+                return act()
             except OSError as error:
-                if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE):
+                if error.errno not in PASSING:
                     raise
-                print(f"raysweep: waiting to save {path}: {error}", file=sys.stderr)  # noqa: T201  (the trial's log)
+                print(f"raysweep: waiting to {what}: {error}", file=sys.stderr)  # noqa: T201  (the trial's log)
                 self._obey(wait=False)
                 time.sleep(RETRY)
 

@@ -134,6 +134,8 @@ def export(folder: SweepFolder, to: Path | None = None) -> Path:
     _write(to / "trials.parquet", [_trials(replay.state)], about)
     _write_metrics(to / "metrics", replay, about)
     _write(to / "decisions.parquet", [_table(DECISIONS, replay.decisions)], about)
+    if to == folder.path:
+        folder.send(to / "trials.parquet", to / "metrics", to / "decisions.parquet")
     return to
 
 

@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from raysweep.core import checks
 from raysweep.core.command import Command
@@ -29,6 +29,9 @@ from raysweep.errors import (
     SweepNotFoundError,
 )
 from raysweep.storage.atomic import create_exclusive, flush_folder, write_bytes
+from raysweep.storage.bucket import SCHEMES, Bucket
+from raysweep.storage.bucket_segments import BucketSegments
+from raysweep.storage.mirror import PRIVATE, Mirror, is_bucket, make_private, mirror_path
 from raysweep.storage.segments import FileSegments, Segments
 
 DEFAULT_STORAGE = "~/raysweep"
@@ -37,9 +40,30 @@ ENVIRONMENT = "RAYSWEEP_STORAGE"  # the variable that names another
 
 @dataclass(frozen=True)
 class SweepFolder:
-    """The paths of one sweep."""
+    """The paths of one sweep; of one in a bucket, those of its mirror on this machine."""
 
     path: Path
+    remote: str = ""  # the URI of a sweep's folder in a bucket
+
+    @classmethod
+    def at(cls, uri: str) -> Self:
+        """The folder that `uri` names; no storage is asked."""
+        return cls(mirror_path(uri), uri) if is_bucket(uri) else cls(Path(uri))
+
+    @property
+    def uri(self) -> str:
+        """What names the folder on every machine."""
+        return self.remote or str(self.path)
+
+    @property
+    def storage(self) -> str:
+        """The storage that it is in."""
+        return self.remote.rpartition("/")[0] or str(self.path.parent)
+
+    @cached_property
+    def mirror(self) -> Mirror | None:
+        """The way to the bucket, for a folder in one."""
+        return Mirror(self.remote, self.path) if self.remote else None
 
     @property
     def name(self) -> str:
@@ -94,7 +118,9 @@ class SweepFolder:
     @property
     def journal(self) -> Segments:
         """Where the journal's segments lie."""
-        return FileSegments(self.path / "journal")
+        if self.mirror is None:
+            return FileSegments(self.path / "journal")
+        return BucketSegments(self.mirror.bucket)
 
     def checkpoint(self, trial: int, attempt: int, report: int) -> Path:
         """Where the checkpoint handed to a report goes."""
@@ -124,11 +150,74 @@ class SweepFolder:
         """What a trial's script logged through MLflow beyond its metrics: params, tags, runs."""
         return self.path / "tracking" / f"trial-{trial:05d}-{attempt}.json"
 
+    def left_by(self, trial: int, attempt: int) -> list[Path]:
+        """What an attempt leaves beside its reports and checkpoints."""
+        return [
+            self.log(trial),
+            self.output(trial, ""),
+            self.artifacts(trial),
+            self.tracked(trial, attempt),
+        ]
+
+    # --- in a bucket; on a file system all of these do nothing ------------------------------------
+
+    def send(self, *paths: Path) -> None:
+        """Make files, and all in folders, durable in the bucket."""
+        if self.mirror is not None:
+            self.mirror.send(paths)
+
+    def fetch(self, path: Path) -> None:
+        """Have a file here. Raises FileNotFoundError when there is none."""
+        if self.mirror is not None:
+            self.mirror.fetch(path)
+
+    def fetch_all(self, *folders: Path) -> None:
+        """Have all that lies in these folders here."""
+        for folder in folders if self.mirror is not None else ():
+            assert self.mirror is not None
+            self.mirror.fetch_all(folder)
+
+    def forget(self, path: Path) -> None:
+        """Remove a file here that is in the bucket."""
+        if self.mirror is not None:
+            path.unlink(missing_ok=True)
+
+    def look(self) -> None:
+        """Have `spec.json` here as it is in the bucket, and nothing of another sweep of this name."""
+        if self.mirror is None:
+            return
+        content = self.mirror.bucket.read(self.spec_file.name)
+        if content is None or not self.spec_file.exists() or self.spec_file.read_bytes() != content:
+            shutil.rmtree(self.path, ignore_errors=True)
+        if content is not None and not self.spec_file.exists():
+            make_private(self.path)
+            write_bytes(self.spec_file, content)
+
+    def take_up(self) -> None:
+        """Have all here that trials and controllers need; what is not there yet takes its time.
+
+        Raises:
+            OSError: the store does not answer, or this machine has no room.
+        """
+        if self.mirror is None:
+            return
+        self.look()
+        self.fetch_all(self.code.parent, self.input(""))
+        with contextlib.suppress(FileNotFoundError):
+            self.fetch(self.shared)
+        for folder in (self.path / "checkpoints", self.log(0).parent):
+            make_private(folder)
+
     def collect(self, named: Collection[str]) -> list[str]:
         """Remove the files among the checkpoints that are not named, relative to this folder.
 
         They were being written when their machine was lost. Nothing may be writing any more.
         """
+        if self.mirror is not None:
+            there = self.mirror.bucket.entries("checkpoints")
+            gone = [key for key in there if key not in named]
+            self.mirror.bucket.remove(gone)
+            return gone
         files = (path for path in (self.path / "checkpoints").rglob("*") if path.is_file())
         unnamed = [path for path in files if str(path.relative_to(self.path)) not in named]
         for path in unnamed:
@@ -180,6 +269,8 @@ class SweepFolder:
         Raises:
             SweepNotFoundError: there is no such sweep.
         """
+        if not self.spec_file.exists():
+            self.look()
         try:
             document: dict[str, Any] = json.loads(self.spec_file.read_bytes())
         except FileNotFoundError:
@@ -202,8 +293,8 @@ def storage_path(storage: str | os.PathLike[str]) -> Path:
     scheme, found, rest = text.partition("://")
     if found and scheme != "file":
         raise SpecError(
-            f"storage must be a folder that every node reaches, but got {text!r};"
-            f" buckets ({scheme}://) are not supported yet: mount it, or choose a folder"
+            f"storage must be a folder that every node reaches, or a bucket"
+            f" ({', '.join(f'{known}://' for known in SCHEMES)}), but got {text!r}"
         )
     return Path(rest if found else text).expanduser().absolute()
 
@@ -215,9 +306,14 @@ def new_sweep(storage: str | os.PathLike[str], name: str) -> SweepFolder:
         SweepExistsError: the name is taken.
         StorageUnusableError: the storage cannot be written.
     """
-    folder = SweepFolder(storage_path(storage) / name)
+    folder = _named(storage, name)
+    if folder.mirror is not None:
+        Bucket(folder.storage).prove()
+        folder.look()
     if folder.exists():
         raise _taken(folder)
+    if folder.mirror is not None:
+        return folder
     probe = folder.path.parent / f".probe-{secrets.token_hex(4)}"
     try:
         folder.path.parent.mkdir(parents=True, exist_ok=True)
@@ -241,8 +337,11 @@ def made(storage: str | os.PathLike[str], name: str) -> Iterator[SweepFolder]:
     final = new_sweep(storage, name)
     staging = final.path.with_name(f".{name}-{secrets.token_hex(4)}")
     try:
-        staging.mkdir()
+        staging.mkdir(parents=final.mirror is not None, mode=PRIVATE if final.remote else 0o777)
         yield SweepFolder(staging)
+        if final.mirror is not None:
+            _send_new(staging, final, final.mirror)
+            return
         flush_folder(staging)
         try:
             staging.rename(final.path)
@@ -261,7 +360,8 @@ def find_sweep(storage: str | os.PathLike[str], name: str) -> SweepFolder:
     Raises:
         SweepNotFoundError: there is none of this name; the message suggests the nearest.
     """
-    folder = SweepFolder(storage_path(storage) / name)
+    folder = _named(storage, name)
+    folder.look()
     if not folder.exists() or name.startswith("."):  # one in the making has a dot
         raise _missing(folder)
     return folder
@@ -269,9 +369,43 @@ def find_sweep(storage: str | os.PathLike[str], name: str) -> SweepFolder:
 
 def sweeps(storage: str | os.PathLike[str]) -> Iterator[SweepFolder]:
     """Every sweep in a storage, by name."""
+    if is_bucket(os.fspath(storage)):
+        for name in sorted(Bucket(os.fspath(storage)).folders("")):
+            (folder := _named(storage, name)).look()
+            if folder.exists():
+                yield folder
+        return
     root = storage_path(storage)
     children = sorted(root.glob("[!.]*")) if root.is_dir() else []  # one in the making has a dot
     yield from (folder for child in children if (folder := SweepFolder(child)).exists())
+
+
+def storage_name(storage: str | os.PathLike[str]) -> str:
+    """A storage's name, written the one way that all write it.
+
+    Raises:
+        SpecError: it is no storage's.
+    """
+    text = os.fspath(storage)
+    return Bucket(text).uri if is_bucket(text) else str(storage_path(text))
+
+
+def _named(storage: str | os.PathLike[str], name: str) -> SweepFolder:
+    """The folder that a sweep of this name has, or would have."""
+    return SweepFolder.at(f"{storage_name(storage)}/{name}")
+
+
+def _send_new(staging: Path, final: SweepFolder, mirror: Mirror) -> None:
+    """Give a sweep that was made here its place in the bucket; `spec.json` comes last, and says so."""
+    shutil.rmtree(final.path, ignore_errors=True)
+    staging.rename(final.path)
+    content = final.spec_file.read_bytes()
+    try:
+        mirror.send(path for path in final.path.iterdir() if path != final.spec_file)
+        if not mirror.bucket.create(final.spec_file.name, content):
+            raise _taken(final)
+    except OSError as error:
+        raise StorageUnusableError(str(error)) from error
 
 
 def _taken(folder: SweepFolder) -> SweepExistsError:
@@ -280,15 +414,15 @@ def _taken(folder: SweepFolder) -> SweepExistsError:
             f"{folder.path} is there already, and is no sweep; remove it, or choose another name"
         )
     return SweepExistsError(
-        f"a sweep named {folder.name!r} is already in {folder.path.parent}; take it up with"
+        f"a sweep named {folder.name!r} is already in {folder.storage}; take it up with"
         f" `raysweep resume {folder.name}` if it was interrupted, or choose another name (--name)"
     )
 
 
 def _missing(folder: SweepFolder) -> SweepNotFoundError:
-    near = checks.did_you_mean(folder.name, [other.name for other in sweeps(folder.path.parent)])
+    near = checks.did_you_mean(folder.name, [other.name for other in sweeps(folder.storage)])
     return SweepNotFoundError(
-        f"no sweep named {folder.name!r} in {folder.path.parent}{near}"
+        f"no sweep named {folder.name!r} in {folder.storage}{near}"
         f" (`raysweep list` shows them; --storage names another place)"
     )
 

@@ -15,7 +15,6 @@ import os
 import sys
 import zlib
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import msgpack
@@ -113,7 +112,7 @@ def _plain(content: bytes | None) -> tuple[list[int], list[Any]] | None:
 def main(folder: str) -> None:
     """Keep a snapshot of a sweep, and be in nobody's way."""
     os.nice(10)
-    sweep = SweepFolder(Path(folder))
+    sweep = SweepFolder.at(folder)
     keep_snapshot(sweep.journal, sweep.read_spec())
 
 
