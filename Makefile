@@ -13,7 +13,7 @@ PYTHON ?= $(shell for found in python3 python3.13 python3.12 python3.11; do \
 	&& echo $$found && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test simulate lint format mlflow bench bench-commits bench-tracking clean
+.PHONY: help demo test simulate lint format mlflow bench bench-commits bench-replay bench-tracking clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*##\(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -45,6 +45,9 @@ bench:  ## the benchmarks there are
 
 bench-commits: $(STAMP)  ## a commit of the journal on a disk, in memory, in a bucket
 	PYTHONPATH=tests/storage $(VENV) benchmarks/commits/commits.py
+
+bench-replay: $(STAMP)  ## what a new controller takes to know a million reports again
+	$(VENV) benchmarks/replay/replay.py
 
 bench-tracking: $(STAMP) $(MLFLOW)  ## a log_metric against our endpoint and against mlflow server
 	$(VENV) benchmarks/tracking/log_metric.py

@@ -220,7 +220,7 @@ def test_a_sweep_whose_client_was_killed_is_taken_up(tmp_path: Path) -> None:
     client = raysweep("run", file)
     wait_for(lambda: (tmp_path / "t").exists() and reports_of(tmp_path) >= 2)
     client.kill()
-    client.wait()
+    client.communicate()  # its Ray, which holds the other end, goes with it
     wait_for(lambda: not processes_of(tmp_path))
     listed = raysweep("list", "--storage", tmp_path)
     assert "interrupted" in listed.communicate()[0]
