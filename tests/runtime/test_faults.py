@@ -151,6 +151,20 @@ def test_a_controller_that_stands_still_goes_on(tmp_path: Path) -> None:
     assert {1} == {trial.attempts for trial in complete(tmp_path).trials}
 
 
+def test_a_controller_that_cannot_see_who_has_the_sweep_renews_no_lease(tmp_path: Path) -> None:
+    """Its slots end when theirs are over; it goes on, and loses nothing, when it can see again."""
+    with running(slow(tmp_path, lease=LEASE)) as client:
+        until(client, lambda status: status.reports >= 2)
+        slots = [slot_pid(client, number) for number in (0, 1)]
+        journal = tmp_path / "t" / "journal"
+        journal.rename(tmp_path / "away")
+        until(client, lambda status: "has been removed" in status.paused)
+        wait_for(lambda: not any(map(alive, slots)))
+        (tmp_path / "away").rename(journal)
+        until(client, finished)
+    complete(tmp_path)
+
+
 def test_a_finished_sweep_goes_on_under_higher_limits(tmp_path: Path) -> None:
     """What was finished stays so; the trials that follow are those a larger sweep would have had."""
     first = sweep(objectives.climb, tmp_path, limits={"max_total_trials": 2}).run(screen="none")
