@@ -473,7 +473,9 @@ def test_a_sweep_that_is_over_can_only_be_looked_at(storage: Path, command: str)
     answer = run(command, "digits", "--storage", storage)
     assert 2 == answer.exit_code
     line = f"raysweep show digits --storage {storage}"
-    assert f"error: sweep 'digits' is over (completed): see `{line}`\n" == answer.stderr
+    assert answer.stderr.startswith(f"error: sweep 'digits' is over (completed): see `{line}`")
+    more = f"raysweep resume digits --storage {storage} --set limits.max_total_trials=8"
+    assert (command == "resume") == (more in answer.stderr)
 
 
 def test_watch_of_a_sweep_that_is_over_shows_it(storage: Path) -> None:

@@ -94,7 +94,7 @@ def resume(
     folder = find_sweep(storage, name)
     limits = _limits(folder, settings)
     if limits is None:
-        _refuse_over(folder)
+        _refuse_over(folder, resuming=True)
     from raysweep.runtime import session  # noqa: PLC0415  (see the rule above)
 
     with _cluster(address):
@@ -185,11 +185,16 @@ def _limits(folder: SweepFolder, settings: Mapping[str, str]) -> Limits | None:
     return files.changed(dataclasses.replace(state.spec, limits=state.limits), settings).limits
 
 
-def _refuse_over(folder: SweepFolder) -> None:
+def _refuse_over(folder: SweepFolder, *, resuming: bool = False) -> None:
     result = Result(folder)
-    if result.state.over:
-        line = options.command_line("show", folder.name, folder.storage)
-        raise SpecError(f"sweep {folder.name!r} is over ({result.phase}): see `{line}`")
+    if not result.state.over:
+        return
+    line = options.command_line("show", folder.name, folder.storage)
+    again = options.command_line("resume", folder.name, folder.storage)
+    twice = 2 * max(1, len(result.state.trials))
+    more = f"; for more trials, `{again} --set limits.max_total_trials={twice}`"
+    told = f"sweep {folder.name!r} is over ({result.phase}): see `{line}`"
+    raise SpecError(told + more if resuming else told)
 
 
 def _nothing_runs(folder: SweepFolder) -> UserError:

@@ -1,4 +1,4 @@
-"""The exchange, rule by rule, and a sweep over a wire that drops, doubles and delays."""
+"""The exchange, rule by rule; over a wire that cannot be trusted it runs in test_simulation.py."""
 
 from __future__ import annotations
 
@@ -12,13 +12,11 @@ from drafts import (
     end,
     on_the_way,
     proposed,
-    replayed,
     reports,
     request,
     said,
     stops,
 )
-from simulation import Faults, World
 
 from raysweep.core.events import (
     Assign,
@@ -43,7 +41,6 @@ from raysweep.core.exchange import (
     Request,
     SlotBook,
 )
-from raysweep.core.policies import Bandit, NoPolicy
 from raysweep.core.state import SweepState
 from raysweep.core.trials import TrialState
 from raysweep.errors import MetricError
@@ -610,36 +607,3 @@ class TestSlotBook:
         numbers = [one.report(id_, {"acc": 0.5}, at=1.0) for id_ in (ID, OTHER, OTHER)]
         assert [1, 1, 2] == numbers
         assert (1, 2) == (one.last_report(ID), one.last_report(OTHER))
-
-
-class TestTheWire:
-    """Books, receptions and states together, over a wire that cannot be trusted."""
-
-    @pytest.mark.parametrize("seed", range(80))
-    def test_nothing_is_lost_or_counted_twice(self, seed: int) -> None:
-        """Whatever breaks, each report that was acknowledged counts once and every trial ends."""
-        spec = draft_spec(
-            policy=Bandit(slack_factor=0.3, delay_evaluation=3) if seed % 2 else NoPolicy(),
-            max_total_trials=8,
-            max_attempts=3,
-            max_concurrent_trials=None if seed % 3 else 2,
-            trial_timeout=None if seed % 5 else 12.0,
-        )
-        state = World(spec, seed, slots=3, faults=Faults()).run(moments=2_000)
-        assert 8 == len(state.trials)
-
-    def test_a_seed_tells_the_whole_story(self) -> None:
-        """The same seed gives the same records."""
-        worlds = [World(draft_spec(), 5, slots=2, faults=Faults()) for _ in range(2)]
-        for world in worlds:
-            world.run(moments=2_000)
-        assert worlds[0].records == worlds[1].records
-
-    def test_replay_may_begin_anywhere(self) -> None:
-        """A controller that dies after any record is followed by one that knows what it knew."""
-        world = World(draft_spec(max_attempts=2), 11, slots=2, faults=Faults())
-        world.run(moments=2_000)
-        state = SweepState(world.spec)
-        for known, record in enumerate(world.records):
-            assert replayed(world.spec, world.records[:known]) == state
-            state.apply(record.event, record.commands)
