@@ -13,7 +13,7 @@ PYTHON ?= $(shell for found in python3 python3.13 python3.12 python3.11; do \
 	&& echo $$found && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test simulate lint format mlflow bench bench-commits bench-replay bench-tracking clean
+.PHONY: help demo test simulate lint format mlflow bench bench-commits bench-replay bench-tracking chaos chaos-controller clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*##\(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -51,6 +51,12 @@ bench-replay: $(STAMP)  ## what a new controller takes to know a million reports
 
 bench-tracking: $(STAMP) $(MLFLOW)  ## a log_metric against our endpoint and against mlflow server
 	$(VENV) benchmarks/tracking/log_metric.py
+
+chaos: $(STAMP)  ## break a real sweep on purpose in every way; SEED=... for other moments
+	PYTHONUNBUFFERED=1 $(VENV) benchmarks/chaos/chaos.py
+
+chaos-controller: $(STAMP)  ## a sweep of 2,000 trials whose controller is killed every 5 seconds
+	PYTHONUNBUFFERED=1 $(VENV) benchmarks/chaos/controller_kills.py
 
 clean:  ## remove .venv and everything else that make and the tools wrote
 	rm -rf .venv .venv-mlflow .venv-mlflow-skinny .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-output dist
