@@ -58,9 +58,11 @@ HOLD = 5.0  # seconds that an idle slot's request is held back for a trial to co
 LOOK = 0.1  # seconds between looks at time limits, leases and slots
 GOODBYE = 10.0  # seconds that slots have to leave by themselves when the sweep is over
 LINGER = 300.0  # seconds that the controller of an ended sweep still answers those who watch
+LONGEST_PAUSE = 5.0  # seconds between tries to begin on a storage that refuses
 LATER_TRIES = 30  # to read what a later controller says of itself
 SHOW_ANYWAY = 1.0  # seconds that the status waits for a storage that does not answer
 LOG_LINES = 2_000  # of what happened, for those who watch
+SNAPSHOT_TIME = 1_800.0  # seconds that a snapshot may take
 SNAPSHOT_EVERY = 8 * 2**20  # bytes of journal: half a million reports, a few seconds to replay
 
 log = logging.getLogger(__name__)
@@ -88,12 +90,13 @@ class Controller:
         self._reception = Reception(self._journal.epoch, self._spec.lease)
         self._clock = SweepClock(self._state.time)
         self._scribe = Scribe(self._journal, self._clock)
+        self._begun = False  # whether all that a new controller has to say is said
         self._replaced = False  # whether another controller has taken over
         self._finished = False  # whether the results are written and the slots gone
         self._news = asyncio.Event()  # replaced each time something new can be handed out
         self._proposing = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._crew = Crew(self._spec, self._folder, self._post, self._slot_lost)
+        self._crew = Crew(self._spec, self._folder, self._post, self._slot_lost, self._doubted)
         self._open(charge)
 
     def _open(self, charge: Charge) -> None:
@@ -117,8 +120,10 @@ class Controller:
             if not slot.lost:
                 self._crew.rejoin(number, slot.incarnation)
                 self._reception.expect(number, slot.incarnation, time.monotonic())
-        for work in (self._commit, self._sample, self._look, self._fill, self._keep_snapshots):
+        beside = (self._sample, self._look, self._fill, self._verify, self._keep_snapshots)
+        for work in (self._commit, *beside):
             self._spawn(work())
+        self._begun = True
         if self._state.over:
             self._spawn(self._finish())
 
@@ -133,6 +138,8 @@ class Controller:
 
     async def _answer(self, request: Request) -> Reply:
         now = time.monotonic()
+        if self._replaced:
+            raise StorageUnusableError("this controller has left the sweep to another")
         if now - self._scribe.verified > self._spec.lease / 2:
             raise StorageUnusableError("nobody knows who has the sweep, so no lease is renewed")
         refusal = self._reception.admit(request, now)
@@ -213,7 +220,7 @@ class Controller:
             self._log.append(line)
             self._logged += 1
         self._proposing.set()
-        if any(isinstance(command, Finish) for command in commands):
+        if self._begun and any(isinstance(command, Finish) for command in commands):
             self._spawn(self._finish())
         self._stir()
 
@@ -270,14 +277,10 @@ class Controller:
             )
 
     async def _look(self) -> None:
-        """Look after time limits, leases and the epoch."""
-        again = 0.0
+        """Look after time limits and leases."""
         while not (self._state.over or self._replaced):
             now = time.monotonic()
-            self._scribe.look()
-            if now - self._scribe.verified > self._spec.lease / 3 and now >= again:
-                await self._verify()
-                again = now + scribe.AGAIN
+            self._scribe.look(unseen=self._spec.lease / 2)
             if not self._scribe.refused:
                 for event in self._state.due(self._clock.now()):
                     self._apply(event)
@@ -295,21 +298,27 @@ class Controller:
     async def _keep_snapshots(self) -> None:
         """Bound how long the next controller's replay takes: a process replays now, and keeps that."""
         kept = -self._journal.replayed  # where the last snapshot was kept, in bytes of this segment
+        every = SNAPSHOT_EVERY
         while not (self._state.over or self._replaced):
             await asyncio.sleep(LOOK)
-            if self._journal.size - kept >= SNAPSHOT_EVERY:
+            if self._journal.size - kept >= every:
                 kept = self._journal.size
-                command = [sys.executable, "-m", replay.__name__, self._folder.uri]
-                done = await asyncio.to_thread(subprocess.run, command, check=False)
-                if done.returncode:  # without one a replay is slower, and no less true
-                    log.warning("%s: no snapshot was kept", self._folder.uri)
+                size = await asyncio.to_thread(_kept_snapshot, self._folder.uri)
+                every = max(SNAPSHOT_EVERY, size)  # so that all of them together stay in proportion
 
     async def _verify(self) -> None:
-        """Make sure that no other controller has the sweep, though nothing is committed."""
+        """Make sure now and then that no other controller has the sweep, though nothing is committed."""
         try:
-            await self._scribe.verify()
+            while not (self._state.over or self._replaced):
+                if time.monotonic() - self._scribe.verified > self._spec.lease / 3:
+                    await self._scribe.verify()
+                await asyncio.sleep(min(scribe.AGAIN, self._spec.lease / 10))
         except StaleEpochError as error:
             await self._fall_silent(str(error))
+
+    def _doubted(self, slot: int, incarnation: int) -> None:
+        """A slot may be gone: if nothing is heard of it for a lease, it is."""
+        self._reception.expect(slot, incarnation, time.monotonic())
 
     def _slot_lost(self, slot: int, incarnation: int, cause: str) -> None:
         """A slot is gone: its trials get another attempt."""
@@ -359,6 +368,17 @@ class Controller:
         self._apply(CancelAsked(time=self._clock.now(), reason=reason))
 
 
+def _kept_snapshot(uri: str) -> int:
+    """Have a process keep a snapshot; its bytes. Without one a replay is slower, and no less true."""
+    command = [sys.executable, "-m", replay.__name__, uri]
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, timeout=SNAPSHOT_TIME, check=True)  # noqa: S603  (our own module)
+        return int(done.stdout)
+    except (subprocess.SubprocessError, OSError, ValueError) as error:
+        log.warning("%s: no snapshot was kept: %s", uri, error)
+        return 0
+
+
 def _taken_up(folder: SweepFolder) -> None:
     """Have what a controller needs here; waits for a storage that is away."""
     while True:
@@ -373,12 +393,14 @@ def _taken_up(folder: SweepFolder) -> None:
 
 def _opened(folder: SweepFolder) -> tuple[Journal, SweepState]:
     """The journal of a sweep and what it comes to; waits for a storage that is full or away."""
+    pause = scribe.AGAIN
     while True:
         try:
             return replay.take_over(folder.journal, folder.read_spec())
         except OSError as error:
             log.warning("%s: the storage refuses: %s", folder.uri, error)
-            time.sleep(scribe.AGAIN)  # nothing can be answered before there is an epoch
+            time.sleep(pause)  # nothing can be answered before there is an epoch
+            pause = min(2 * pause, LONGEST_PAUSE)  # each try may leave an empty segment
 
 
 def _slots_are_lost(folder: SweepFolder, epoch: int) -> bool:

@@ -27,6 +27,7 @@ ASK_AGAIN = 1.0  # seconds before a slot that is out of reach is asked again
 SOON = 10.0  # a slot that dies within so many seconds is replaced ever more slowly
 # What Ray says of an actor whose process has surely ended; that its node is dead is no such thing.
 SURE = ("worker process has died", "killed by `ray.kill`", "creation task")
+SURELY = (ray.exceptions.OutOfMemoryError, ray.exceptions.ActorUnschedulableError)
 SLOWEST = 30.0  # seconds, at most, before it is
 
 log = logging.getLogger(__name__)
@@ -41,11 +42,13 @@ class Crew:
         folder: SweepFolder,
         post: Callable[[int, int], Post],
         lost: Callable[[int, int, str], None],
+        doubted: Callable[[int, int], None],
     ) -> None:
         self._spec = spec
         self._folder = folder
         self._post = post
         self._lost = lost
+        self._doubted = doubted  # a slot may be gone: its lease is to decide
         self._standing: dict[int, tuple[int, Any]] = {}  # number -> incarnation, actor or None
         self._latest: dict[int, int] = {}  # the last incarnation of each number
         self._quick_deaths: dict[int, int] = {}
@@ -84,6 +87,7 @@ class Crew:
             actor = ray.get_actor(name, namespace=NAMESPACE)
         except ValueError:
             self._standing[number] = (incarnation, None)
+            self._doubted(number, incarnation)
             self.gone.clear()
             return
         self._stand(number, incarnation, actor)
@@ -127,10 +131,11 @@ class Crew:
             self._nodes[number, incarnation] = await _answered(actor.node_id)
             await _answered(actor.stand)
             cause = "it closed"
-        except ray.exceptions.RayActorError as error:
+        except ray.exceptions.RayError as error:
             cause = str(error).partition("\n")[0] or type(error).__name__
-            if not any(words in str(error) for words in SURE):
+            if not isinstance(error, SURELY) and not any(words in str(error) for words in SURE):
                 log.warning("slot %d: it may live (%s); its lease decides", number, cause)
+                self._doubted(number, incarnation)
                 return
             log.warning("slot %d died: %s", number, error)
         quick = time.monotonic() - made < SOON

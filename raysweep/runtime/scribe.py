@@ -74,23 +74,34 @@ class Scribe:
         Raises:
             StaleEpochError: one has.
         """
+        began = time.monotonic()
         try:
             await asyncio.to_thread(self.journal.verify)
             await asyncio.to_thread(self.journal.beat)
         except OSError as error:
             log.warning("the storage does not say who has the sweep: %s", error)
-        else:
-            self.verified = time.monotonic()
+            return
+        self.verified = max(began, self.verified)
+        if self._began is None:  # what it pauses for otherwise is a commit that is not through
+            self._go_on()
 
-    def look(self) -> None:
-        """Notice a storage that neither takes a commit nor refuses it."""
-        if self._began is not None and not self.refused:
-            waited = time.monotonic() - self._began
-            if waited > SLOW:
-                self._pause(f"the storage has not answered for {waited:.0f} s")
+    def look(self, *, unseen: float) -> None:
+        """Notice a storage that neither takes a commit nor refuses it, or does not let itself be seen.
+
+        Args:
+            unseen: seconds without a sight of who has the sweep that are too long.
+        """
+        now = time.monotonic()
+        if self.refused:
+            return
+        if self._began is not None and now - self._began > SLOW:
+            self._pause(f"the storage has not answered for {now - self._began:.0f} s")
+        elif now - self.verified > unseen:
+            self._pause(f"the storage has not been seen for {now - self.verified:.0f} s")
 
     async def _write(self, payload: bytes) -> None:
         while True:
+            began = time.monotonic()
             try:
                 await asyncio.to_thread(self.journal.write, payload)
             except OSError as error:
@@ -98,12 +109,15 @@ class Scribe:
                 await self.verify()
                 await asyncio.sleep(AGAIN)
             else:
-                self.verified = time.monotonic()
-                if self.refused:
-                    log.warning("the storage takes writes again")
-                self.refused = ""
-                self._clock.go_on()
+                self.verified = max(began, self.verified)
+                self._go_on()
                 return
+
+    def _go_on(self) -> None:
+        if self.refused:
+            log.warning("the storage is there again")
+        self.refused = ""
+        self._clock.go_on()
 
     def _pause(self, why: str) -> None:
         if why != self.refused:

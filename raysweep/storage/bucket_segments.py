@@ -90,8 +90,8 @@ class BucketSegments:
         """Whether it is claimed."""
         return self._bucket.exists(_claim(epoch))
 
-    def remove(self, epoch: int) -> None:
-        """Give it up: it stays, as one whose controller died."""
+    def give_up(self, epoch: int) -> None:
+        """Forget what was gathered for it."""
         self._compaction.forget(epoch)
 
     def read(self, epoch: int, start: int = 0) -> bytes | None:

@@ -16,7 +16,6 @@ damage, and is refused.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Self
@@ -102,7 +101,7 @@ class Journal:
             journal.write(msgpack.packb([FORMAT, follows, offset]))
             journal.replayed = sum(segment.end - segment.blocks[0].start for segment in chain)
         except BaseException:
-            _give_up(segments, epoch)
+            segments.give_up(epoch)
             raise
         return journal, _records(chain)
 
@@ -196,13 +195,6 @@ def _claim(segments: Segments) -> int:
         epoch = max(segments.epochs(), default=0) + 1
         if segments.create(epoch):
             return epoch  # otherwise somebody was faster: the next number is theirs plus one
-
-
-def _give_up(segments: Segments, epoch: int) -> None:
-    """Remove a segment that nothing was acknowledged under, unless another may follow it already."""
-    with contextlib.suppress(OSError):  # then it stays, as that of a controller that died
-        if not list(blocks(segments.read(epoch) or b"")):
-            segments.remove(epoch)
 
 
 # --- reading --------------------------------------------------------------------------------------

@@ -35,10 +35,11 @@ class Segments(Protocol):
     def exists(self, epoch: int) -> bool:
         """Whether somebody has created this epoch's segment."""
 
-    def remove(self, epoch: int) -> None:
-        """Give up a segment that nothing was acknowledged under.
+    def give_up(self, epoch: int) -> None:
+        """Write no more to a segment that nothing was acknowledged under.
 
-        It may stay, as one whose controller died before its first commit.
+        It stays, as one whose controller died before its first commit: were its number free again, an
+        earlier controller would look for it, find nobody, and go on beside a later one.
         """
 
     def read(self, epoch: int, start: int = 0) -> bytes | None:
@@ -103,11 +104,10 @@ class FileSegments:
         """Whether there is such a file."""
         return self._path(epoch).exists()
 
-    def remove(self, epoch: int) -> None:
-        """Remove an epoch's file."""
+    def give_up(self, epoch: int) -> None:
+        """Close an epoch's file."""
         if (file := self._files.pop(epoch, None)) is not None:
             os.close(file)
-        self._path(epoch).unlink(missing_ok=True)
 
     def read(self, epoch: int, start: int = 0) -> bytes | None:
         """A file's bytes."""

@@ -139,7 +139,7 @@ def test_a_storage_that_does_not_answer_counts_as_paused(
         segments.answers.clear()
         gather(one, "a")
         await asyncio.sleep(0.1)
-        one.look()
+        one.look(unseen=60.0)
         assert one.refused.startswith("the storage has not answered for")
         segments.answers.set()
         await one.committed()
@@ -176,8 +176,14 @@ def test_who_cannot_look_is_sure_of_nothing(
         segments.blind = OSError(errno.EIO, "gone")
         await one.verify()
         assert sure == one.verified
+        await asyncio.sleep(0.02)
+        one.look(unseen=0.01)
+        assert one.refused.startswith("the storage has not been seen for")
+        before = one._clock.now()
         segments.blind = None
         await one.verify()
         assert sure < one.verified
+        assert not one.refused
+        await until(lambda: one._clock.now() > before)
 
     tell(tmp_path, story, monkeypatch)

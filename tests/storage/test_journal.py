@@ -25,7 +25,7 @@ from raysweep.core.events import (
 from raysweep.errors import JournalDamagedError, StaleEpochError
 from raysweep.storage import journal
 from raysweep.storage.blocks import HEADER
-from raysweep.storage.journal import Journal, Record
+from raysweep.storage.journal import Journal, Place, Record, UnknownPlaceError
 from raysweep.storage.segments import FileSegments
 
 ID = AttemptId(0, 1)
@@ -253,10 +253,11 @@ def test_a_controller_that_is_overtaken_at_once_leaves_what_the_other_follows(
     assert list(journal.read(FileSegments(tmp_path))) == [events()[0]]
 
 
-def test_a_header_that_a_full_disk_did_not_take_leaves_no_segment(
+def test_a_header_that_a_full_disk_did_not_take_is_passed_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However often it is tried."""
+    """However often it is tried; the journal before it is the one that counts."""
+    written(tmp_path, events()[:2])
 
     def full(*_: object) -> int:
         raise OSError(28, "No space left on device")
@@ -266,4 +267,20 @@ def test_a_header_that_a_full_disk_did_not_take_leaves_no_segment(
         for _ in range(3):
             with pytest.raises(OSError, match="No space left"):
                 Journal.open(FileSegments(tmp_path))
-    assert [] == FileSegments(tmp_path).epochs()
+    writer, records = Journal.open(FileSegments(tmp_path))
+    writer.close()
+    assert events()[:2] == list(records)
+
+
+def test_a_controller_that_gives_up_leaves_none_before_it_acknowledging(tmp_path: Path) -> None:
+    """Of three, the second fails while it begins: the first must see that there was one."""
+    first, _ = Journal.open(FileSegments(tmp_path))
+    damaged = FileSegments(tmp_path)
+    with pytest.raises(UnknownPlaceError):
+        Journal.open(damaged, Place(1, 10**6, 0))
+    third, _ = Journal.open(FileSegments(tmp_path))
+    first.append(*events()[0])
+    with pytest.raises(StaleEpochError):
+        first.write(first.seal())
+    first.close()
+    third.close()

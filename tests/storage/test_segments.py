@@ -123,7 +123,7 @@ def test_a_segment_that_is_given_up_does_no_harm(make: Make) -> None:
     """Nothing of it is read, and the next epoch can be created; whoever comes finds a free one."""
     one = make()
     assert one.create(1)
-    one.remove(1)
+    one.give_up(1)
     assert make().read(1) in (None, b"")
     assert make().create(max(make().epochs(), default=0) + 1)
 
