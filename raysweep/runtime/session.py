@@ -19,7 +19,7 @@ from raysweep.runtime import cluster
 from raysweep.runtime.client import Client, connect
 from raysweep.runtime.screen import ScreenKind, shown
 from raysweep.storage.folder import SweepFolder, new_sweep
-from raysweep.storage.following import follower_of, following
+from raysweep.storage.following import follower_of, following, forget_follower
 
 
 def run(
@@ -87,6 +87,7 @@ def resume(
     with _ray(address, detach=detach) as owns_ray:
         cluster.require(result.state.spec.resources.demand())
         cluster.require_shared(folder)
+        forget_follower(folder)
         client = Client.launch(folder, resumed=True, limits=limits)
         if not detach:
             _follow(client, folder, screen, owns_ray=owns_ray)

@@ -29,7 +29,7 @@ from raysweep.runtime.failures import failure
 from raysweep.runtime.inline import Inline
 from raysweep.runtime.process import Processes
 from raysweep.runtime.process_tree import MARK
-from raysweep.runtime.trial import LEAVING, Message, Order
+from raysweep.runtime.trial import LEAVING, PASSING, Message, Order
 from raysweep.storage.folder import SweepFolder
 
 ANSWER = 30.0  # seconds to wait for a reply: longer than a controller holds one back
@@ -244,7 +244,10 @@ class Slot:
                    told.traceback, ""]  # fmt: skip
             if running := self._running.get(id_):
                 await running.stop("", 0.0)
-        await self._patiently(id_, lambda: self._folder.send(*self._folder.left_by(*id_)))
+        try:
+            await self._patiently(id_, lambda: self._folder.send(*self._folder.left_by(*id_)))
+        except Exception:  # what it left is lost then; its end must not be
+            log.exception("%s: what it left is not kept", id_)
         self._running.pop(id_, None)
         if id_ not in self._dropped:
             self._finish(id_, end)
@@ -287,6 +290,8 @@ class Slot:
             try:
                 return await asyncio.to_thread(act)
             except OSError as error:
+                if error.errno not in PASSING:
+                    raise
                 log.warning("%s: %s", id_, error)
                 await asyncio.sleep(STORAGE_AGAIN)
         return None

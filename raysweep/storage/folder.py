@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import secrets
@@ -31,10 +32,11 @@ from raysweep.errors import (
 from raysweep.storage.atomic import create_exclusive, flush_folder, write_bytes
 from raysweep.storage.bucket import SCHEMES, Bucket
 from raysweep.storage.bucket_segments import BucketSegments
-from raysweep.storage.mirror import PRIVATE, Mirror, is_bucket, make_private, mirror_path
+from raysweep.storage.mirror import Mirror, is_bucket, make_root, mirror_path
 from raysweep.storage.segments import FileSegments, Segments
 
 DEFAULT_STORAGE = "~/raysweep"
+CLAIM = "claim"  # the object that whoever makes a sweep in a bucket creates first
 ENVIRONMENT = "RAYSWEEP_STORAGE"  # the variable that names another
 
 
@@ -187,11 +189,16 @@ class SweepFolder:
         if self.mirror is None:
             return
         content = self.mirror.bucket.read(self.spec_file.name)
-        if content is None or not self.spec_file.exists() or self.spec_file.read_bytes() != content:
-            shutil.rmtree(self.path, ignore_errors=True)
-        if content is not None and not self.spec_file.exists():
-            make_private(self.path)
-            write_bytes(self.spec_file, content)
+        if content is None:
+            self.spec_file.unlink(missing_ok=True)
+            return
+        make_root(self.path)
+        with _turn(self.path):
+            known = self.spec_file.read_bytes() if self.spec_file.exists() else None
+            if known != content:
+                shutil.rmtree(self.path, ignore_errors=True)
+                self.path.mkdir()
+                write_bytes(self.spec_file, content)
 
     def take_up(self) -> None:
         """Have all here that trials and controllers need; what is not there yet takes its time.
@@ -202,11 +209,12 @@ class SweepFolder:
         if self.mirror is None:
             return
         self.look()
-        self.fetch_all(self.code.parent, self.input(""))
-        with contextlib.suppress(FileNotFoundError):
-            self.fetch(self.shared)
+        with _turn(self.path):  # one of this machine's slots fetches, the others find it here
+            self.fetch_all(self.code.parent, self.input(""))
+            with contextlib.suppress(FileNotFoundError):
+                self.fetch(self.shared)
         for folder in (self.path / "checkpoints", self.log(0).parent):
-            make_private(folder)
+            folder.mkdir(exist_ok=True)
 
     def collect(self, named: Collection[str]) -> list[str]:
         """Remove the files among the checkpoints that are not named, relative to this folder.
@@ -337,7 +345,10 @@ def made(storage: str | os.PathLike[str], name: str) -> Iterator[SweepFolder]:
     final = new_sweep(storage, name)
     staging = final.path.with_name(f".{name}-{secrets.token_hex(4)}")
     try:
-        staging.mkdir(parents=final.mirror is not None, mode=PRIVATE if final.remote else 0o777)
+        if final.mirror is not None:
+            make_root(staging)
+        else:
+            staging.mkdir()
         yield SweepFolder(staging)
         if final.mirror is not None:
             _send_new(staging, final, final.mirror)
@@ -396,16 +407,38 @@ def _named(storage: str | os.PathLike[str], name: str) -> SweepFolder:
 
 
 def _send_new(staging: Path, final: SweepFolder, mirror: Mirror) -> None:
-    """Give a sweep that was made here its place in the bucket; `spec.json` comes last, and says so."""
-    shutil.rmtree(final.path, ignore_errors=True)
-    staging.rename(final.path)
-    content = final.spec_file.read_bytes()
+    """Give a sweep that was made here its place in the bucket; `spec.json` comes last, and says so.
+
+    Who is first to claim the name sends; what is there without a claim of one that was made is in the way.
+    """
+    bucket = mirror.bucket
     try:
-        mirror.send(path for path in final.path.iterdir() if path != final.spec_file)
-        if not mirror.bucket.create(final.spec_file.name, content):
-            raise _taken(final)
+        if not bucket.create(CLAIM, secrets.token_bytes(16)) or len(bucket.entries("")) > 1:
+            raise SweepExistsError(
+                f"{final.uri} holds something already, and no sweep: one that is being made just now, or"
+                " the rest of one that could not be; remove it, or choose another name (--name)"
+            )
+        whole = False
+        try:
+            made_here = Mirror(final.uri, staging)
+            made_here.send(path for path in staging.iterdir() if path.name != final.spec_file.name)
+            bucket.write(final.spec_file.name, (staging / final.spec_file.name).read_bytes())
+            whole = True
+        finally:
+            if not whole:
+                bucket.remove(bucket.entries(""))
     except OSError as error:
         raise StorageUnusableError(str(error)) from error
+    shutil.rmtree(final.path, ignore_errors=True)
+    staging.rename(final.path)
+
+
+@contextlib.contextmanager
+def _turn(mirror: Path) -> Iterator[None]:
+    """One after the other, of all on this machine that fill a mirror."""
+    with mirror.with_name(f".{mirror.name}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _taken(folder: SweepFolder) -> SweepExistsError:

@@ -38,11 +38,19 @@ def following(folder: SweepFolder, *, owns_ray: bool) -> Iterator[None]:
     """Let others see that this process runs the sweep, for as long as it lives and does so."""
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):
-            file = stack.enter_context(folder.followed.open("w"))
+            file = stack.enter_context(folder.followed.open("a"))
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            file.truncate(0)
             file.write(f"{socket.gethostname()} {os.getpid()} {OWN if owns_ray else CLUSTER}")
             file.flush()
+            stack.callback(forget_follower, folder)
         yield
+
+
+def forget_follower(folder: SweepFolder) -> None:
+    """Nobody runs the sweep any more, or it is run in another way from now on."""
+    with contextlib.suppress(OSError):
+        folder.followed.unlink(missing_ok=True)
 
 
 def follower_of(folder: SweepFolder) -> Follower | None:

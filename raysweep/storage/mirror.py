@@ -1,12 +1,13 @@
 """A mirror: the folder on this machine that stands for a sweep's folder in a bucket.
 
-One rule: the bucket has what counts. A file is written here first and counts once it is sent; what is
-here already and whole need not be fetched again, since a sweep's files do not change once they are sent.
-Logs alone grow, and are sent as a whole each time.
+One rule: the bucket has what counts. A file is written here first and counts once it is sent. What is here
+stays unless the bucket has something later, so that what is being written here is never replaced.
 """
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -15,9 +16,11 @@ from pathlib import Path
 from urllib.parse import quote
 
 from raysweep.storage.bucket import SCHEMES, Bucket
+from raysweep.storage.private import PLACE, private
 
-PLACE = "RAYSWEEP_CACHE"  # the variable that says where mirrors are, in place of the system's own
-PRIVATE = 0o700
+UNREADABLE = (errno.EACCES, errno.EPERM, errno.ENXIO)
+
+log = logging.getLogger(__name__)
 
 
 def is_bucket(storage: str) -> bool:
@@ -54,12 +57,24 @@ class Mirror:
     def send(self, paths: Iterable[Path]) -> None:
         """Put files, and folders with all that is in them, into the bucket; what is not there is not.
 
+        A file that nobody can read, or whose name no object can have, stays here; the log says so.
+
         Raises:
             OSError: the store did not take one.
         """
         for path in paths:
             for file in _files(path):
-                self.bucket.upload(file, self._key(file))
+                key = self._key(file)
+                if not key.isprintable():
+                    log.warning("%r cannot be an object's name: the file is not kept", key)
+                    continue
+                try:
+                    self.bucket.upload(file, key)
+                    os.utime(file)  # it is no older than the object
+                except OSError as error:
+                    if error.errno not in UNREADABLE:
+                        raise
+                    log.warning("%s is not kept: %s", file, error)
 
     def fetch(self, path: Path) -> None:
         """Have a file here.
@@ -69,28 +84,35 @@ class Mirror:
             OSError: the store does not answer, or this machine has no room.
         """
         if not path.exists():
-            make_private(path.parent)
+            path.parent.mkdir(parents=True, exist_ok=True)
             self.bucket.download(self._key(path), path)
 
     def fetch_all(self, folder: Path) -> None:
-        """Have all that lies beneath a folder here, as it is now.
+        """Have all that lies beneath a folder here, but for what is here in a later state.
 
         Raises:
             OSError: the store does not answer, or this machine has no room.
         """
         for key, entry in self.bucket.entries(self._key(folder)).items():
             path = self._path / key
-            if not path.is_file() or path.stat().st_size != entry.size:
-                make_private(path.parent)
+            sent = entry.modified.timestamp()
+            if not path.is_file() or path.stat().st_mtime < sent:
+                path.parent.mkdir(parents=True, exist_ok=True)
                 self.bucket.download(key, path)
+                os.utime(path, (sent, sent))
 
     def _key(self, path: Path) -> str:
         return path.relative_to(self._path).as_posix()
 
 
-def make_private(folder: Path) -> None:
-    """Make a folder of this user's alone, with those above it."""
-    folder.mkdir(parents=True, exist_ok=True, mode=PRIVATE)
+def make_root(path: Path) -> None:
+    """Make the folder that all mirrors are in, this user's alone, and in it the one of a mirror.
+
+    Raises:
+        StorageUnusableError: it is somebody else's.
+    """
+    private(path.parent.parent.parent)
+    path.mkdir(parents=True, exist_ok=True)
 
 
 def _files(path: Path) -> Iterator[Path]:

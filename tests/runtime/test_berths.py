@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from raysweep.runtime.command.cache import PLACE, Berth, user_cache
+from raysweep.runtime.command.cache import Berth, user_cache
+from raysweep.storage.private import PLACE
 
 COME_AND_GO = """
 import sys

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from raysweep.errors import SpecError, StorageUnusableError
-from raysweep.runtime.command.cache import node_cache, once, private, user_cache
+from raysweep.runtime.command.cache import node_cache, once, user_cache
+from raysweep.storage.private import private
 
 
 @pytest.fixture

@@ -11,17 +11,15 @@ import contextlib
 import fcntl
 import os
 import shutil
-import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from raysweep.errors import SpecError, StorageUnusableError
+from raysweep.errors import SpecError
+from raysweep.storage.private import PLACE, PRIVATE, private
 
-PLACE = "RAYSWEEP_CACHE"  # the variable that says where, in place of the defaults
-PRIVATE = 0o700
 BERTH = "trials-"  # what the names of berths begin with
 HELD, GUARD = ".held", ".guard"  # the lock of a berth; what ends the name of that of a cache
 
@@ -59,31 +57,6 @@ def user_cache() -> Path:
     if place:
         return private(Path(place).absolute() / f"raysweep-{os.getuid()}")
     return private(Path("~/.cache/raysweep").expanduser())
-
-
-def private(folder: Path) -> Path:
-    """The folder, made if need be, that nobody but this user can open.
-
-    Raises:
-        StorageUnusableError: It cannot be made, or is somebody else's.
-    """
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileExistsError):
-            folder.mkdir(mode=PRIVATE)
-        found = folder.lstat()
-    except (OSError, RuntimeError) as error:  # RuntimeError: a user without a home
-        raise StorageUnusableError(
-            f"cache {folder} cannot be made on {socket.gethostname()}: {error};"
-            f" name a folder of every node that you may write with {PLACE}"
-        ) from error
-    if folder.is_symlink() or not folder.is_dir() or found.st_uid != os.getuid():
-        raise StorageUnusableError(
-            f"cache {folder} on {socket.gethostname()} must be a folder of your own, but it is"
-            f" another user's, or a link or a file; name another place with {PLACE}"
-        )
-    folder.chmod(PRIVATE)
-    return folder
 
 
 @dataclass(frozen=True, kw_only=True)
