@@ -137,7 +137,7 @@ class Benchmark:
         if not self._problems(outcome):
             shutil.rmtree(place, ignore_errors=True)
         self.progress.remove_task(bar)
-        self.progress.console.print(told(fault, outcome), highlight=False, markup=False)
+        self.progress.console.print(told(fault, outcome), soft_wrap=True, markup=False)
         return outcome
 
     def _problems(self, outcome: Outcome) -> list[str]:

@@ -20,7 +20,8 @@ from ledger import Ledger
 from nodes import Nodes
 from rounds import START, Fault, Injected, Round
 
-from raysweep.storage import journal
+from raysweep.errors import CheckpointDamagedError
+from raysweep.storage import checkpoints, journal
 
 BEYOND = 20.0  # seconds that a slot is stopped: its lease of 8 s, the margin of 10 s, and some
 NOTICE = 10.0  # seconds
@@ -293,10 +294,20 @@ def flip_checkpoint(round_: Round) -> Injected | None:
         processes.send(chosen.pid, signal.SIGCONT)
         return None
     moment = time.monotonic()
-    round_.flipped.add(str(path.relative_to(round_.folder)))
     journals.flip(path, round_.rng.randrange(path.stat().st_size))
+    if _is_damaged(path):
+        round_.flipped.add(str(path.relative_to(round_.folder)))
     processes.kill(slot)
     return Injected(time=moment)
+
+
+def _is_damaged(path: Path) -> bool:
+    """Whether the flip matters: some bytes of a file only fill it up, and say nothing."""
+    try:
+        checkpoints.load(path)
+    except CheckpointDamagedError:
+        return True
+    return False
 
 
 def _latest_checkpoint(round_: Round, trial: int) -> Path | None:
