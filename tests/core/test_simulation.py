@@ -27,7 +27,7 @@ from raysweep.core.trials import LIVE, Trial, TrialState
 from raysweep.storage.journal import Journal, Record
 
 SEEDS = range(150)
-ENOUGH = 400  # seeds in which a mistake must be found
+ENOUGH = 1_000  # seeds in which a mistake must be found
 ROOT = Path(__file__).parents[2]
 
 
@@ -143,7 +143,7 @@ def give_up_too_early(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def fence_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     """A controller that was replaced goes on committing."""
-    monkeypatch.setattr(Journal, "verify", lambda self: None)
+    monkeypatch.setattr(Journal, "verify", lambda _: None)
 
 
 def keep_any_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,17 +154,17 @@ def keep_any_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
         return self.restored is None or self.restored.report < checkpoint.report
 
     monkeypatch.setattr(Trial, "takes", takes)
-    monkeypatch.setattr(requests, "_lacks_reports", lambda request, last: False)
+    monkeypatch.setattr(requests, "_lacks_reports", lambda *_: False)
 
 
 def end_before_the_last_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """An end is taken though reports before it are missing."""
-    monkeypatch.setattr(requests, "_lacks_reports", lambda request, last: False)
+    monkeypatch.setattr(requests, "_lacks_reports", lambda *_: False)
 
 
 def forget_to_restart(monkeypatch: pytest.MonkeyPatch) -> None:
     """A new attempt's reports are added after those that its trial made before."""
-    monkeypatch.setattr(History, "restart", lambda self, trial, interval: None)
+    monkeypatch.setattr(History, "restart", lambda *_: None)
 
 
 MISTAKES: dict[Callable[[pytest.MonkeyPatch], None], str] = {

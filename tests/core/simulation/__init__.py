@@ -17,13 +17,12 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from simulation.fate import Story, Violation
-from simulation.scenario import Fault, Scenario
-from simulation.world import World
-
 from raysweep.core.policies import NoPolicy
 from raysweep.core.state import SweepState
 from raysweep.core.trials import TrialState
+from simulation.fate import Story, Violation
+from simulation.scenario import Fault, Scenario
+from simulation.world import World
 
 __all__ = ["Fault", "Outcome", "Scenario", "Violation", "World", "simulate"]
 

@@ -11,11 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from simulation.fate import Clock, Fate, Violation
-from simulation.scenario import LEASE, MARGIN, Fault, Scenario
-from simulation.segments import Died, FaultySegments
-from simulation.slot import Slot
-
 from raysweep.core.events import (
     CancelAsked,
     Event,
@@ -31,6 +26,10 @@ from raysweep.core.exchange import Reception, Refusal, Reply, Request
 from raysweep.runtime import answers
 from raysweep.runtime.proposals import draw
 from raysweep.storage import replay
+from simulation.fate import Clock, Fate, Violation
+from simulation.scenario import LEASE, MARGIN, Fault, Scenario
+from simulation.segments import Died, FaultySegments
+from simulation.slot import Slot
 
 HOLD = 9  # moments that an idle slot's request is held, for a trial to come
 VERIFY = LEASE / 3  # how often a controller makes sure that it is the only one
@@ -139,10 +138,11 @@ class Controller:
 
     def take(self, request: Request, slot: Slot) -> None:
         """Take a request; it gives no answer, and so renews no lease, if it may have been replaced."""
-        if self._clock.now() - self._verified > SURE:
+        if not self._is_sure:
             return
         refusal = self._reception.admit(request, self._clock.now())
         if refusal is None and not self._is_one_of_the_crew(request):
+            self._reception.forget(request.slot, request.incarnation)  # it has no lease to run out
             refusal = Refusal.SUPERSEDED
         if refusal is None and self._paused:
             refusal = Refusal.PAUSED
@@ -284,6 +284,11 @@ class Controller:
 
     # --- beside the loop --------------------------------------------------------------------------
 
+    @property
+    def _is_sure(self) -> bool:
+        """Whether it has the sweep, as far as it may believe; else it answers and kills nobody."""
+        return self._clock.now() - self._verified <= SURE
+
     def _verify(self) -> None:
         """Make sure that no later controller has the sweep; when nobody can tell, that is no news."""
         try:
@@ -297,7 +302,7 @@ class Controller:
         """Look after time limits, leases, the epoch and the number of slots."""
         if self._clock.now() - self._verified > VERIFY:
             self._verify()
-        if self._paused:
+        if self._paused or not self._is_sure:
             return
         for event in self.state.due(self._time()):
             self._apply(event)

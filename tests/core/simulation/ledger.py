@@ -14,8 +14,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import transcription
-from simulation.fate import Violation
-from simulation.scenario import Scenario
 
 from raysweep.core.events import (
     Assign,
@@ -37,9 +35,12 @@ from raysweep.core.events import (
     SweepTimedOut,
     TrialsTimedOut,
 )
+from raysweep.core.exchange import Reply, Request
 from raysweep.core.state import FAIL_ALIKE, HOPELESS, OVER, Phase, SweepState
 from raysweep.core.trials import LIVE, TERMINAL, TrialState
 from raysweep.storage.journal import Record
+from simulation.fate import Violation
+from simulation.scenario import Scenario
 
 OBEYED = {
     StopCause.POLICY: TrialState.STOPPED,
@@ -115,6 +116,7 @@ class Ledger:
         self._epoch = 0
         self._time = 0.0
         self._expected: list[Expected] = []
+        self._saved: set[str] = set()  # paths of all checkpoints that were ever committed
         self._touched: set[int] = set()  # trials whose curves were not compared since
 
     # --- what slots do and are told ---------------------------------------------------------------
@@ -142,12 +144,25 @@ class Ledger:
         life = self.lives[told.id.trial] if told.id.trial < len(self.lives) else None
         if life is None or life.attempt < told.id.attempt:
             raise Violation(f"slot {who} is told of {told.id}, which no commit assigned")
+        if isinstance(told, Assign) and (told.slot, told.incarnation) != who:
+            raise Violation(f"slot {who} is told of {told}, which is another's to run")
         if life.id != told.id:
             return  # it was true once
         if isinstance(told, Stop) and told.reason and life.cause is None:
             raise Violation(f"slot {who} is told to stop {told.id}, which no commit decided")
         if isinstance(told, Stop) and not told.reason and life.is_live and life.slot == who:
             raise Violation(f"slot {who} is told to drop {told.id}, which is its to run")
+
+    def check_settled(self, request: Request, reply: Reply) -> None:
+        """What a slot need not say again is committed, unless it is not the slot's to say."""
+        for checkpoint in request.checkpoints:
+            if checkpoint.id not in reply.drops and checkpoint.path not in self._saved:
+                raise Violation(f"lost: {checkpoint} was taken, but is not committed")
+        for end in request.ends:
+            life = self.lives[end.id.trial]
+            runs = life.state in (TrialState.RUNNING, TrialState.ASSIGNED)
+            if end.id not in reply.drops and life.id == end.id and runs:
+                raise Violation(f"lost: {end} was taken, but is not committed")
 
     def is_given_up(self, number: int, incarnation: int) -> bool:
         """Whether this actor of a slot is not heard any more."""
@@ -320,6 +335,7 @@ class Ledger:
         if latest is not None and latest.id == life.id and latest.report >= checkpoint.report:
             raise Violation(f"{checkpoint} was kept after {latest}")
         # What came after a stop entered no history, so the checkpoint stands where that ends.
+        self._saved.add(checkpoint.path)
         life.kept.append((life.reached[checkpoint.report], checkpoint))
 
     def _take_end(self, life: Life, end: End) -> None:

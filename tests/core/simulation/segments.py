@@ -43,9 +43,8 @@ class MemorySegments:
         """Whether an epoch was created."""
         return epoch in self.contents
 
-    def remove(self, epoch: int) -> None:
-        """Remove a segment."""
-        self.contents.pop(epoch, None)
+    def give_up(self, epoch: int) -> None:
+        """Write no more to a segment, which stays."""
 
     def read(self, epoch: int, start: int = 0) -> bytes | None:
         """A segment's bytes."""
@@ -115,11 +114,11 @@ class FaultySegments:
         self._reach()
         return self._storage.exists(epoch)
 
-    def remove(self, epoch: int) -> None:
-        """Remove a segment, unless the one who would is dead."""
+    def give_up(self, epoch: int) -> None:
+        """Write no more to a segment."""
         if not self._is_dead:
             self._reach()
-            self._storage.remove(epoch)
+            self._storage.give_up(epoch)
 
     def read(self, epoch: int, start: int = 0) -> bytes | None:
         """A segment's bytes."""

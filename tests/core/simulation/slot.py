@@ -10,13 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from raysweep.core.events import Assign, AttemptId, Checkpoint, End, Ending, Stop
+from raysweep.core.exchange import Refusal, Reply, Request, SlotBook
+from raysweep.runtime import pace
 from simulation.fate import Clock, Fate, Violation
 from simulation.ledger import Ledger
 from simulation.scenario import LEASE, Fault, Scenario
-
-from raysweep.core.events import Assign, AttemptId, Checkpoint, End, Ending
-from raysweep.core.exchange import Refusal, Reply, Request, SlotBook
-from raysweep.runtime import pace
 
 PATIENCE = 6  # moments that a slot waits for a reply before it looks for a controller anew
 TICK, HEARTBEAT = 2, 5  # moments between requests, with something to say and with nothing
@@ -146,24 +145,32 @@ class Slot:
         is_awaited = reply.sequence == self._waits and reply.epoch >= self._book.epoch
         if is_awaited:
             self._waits = 0
-            if (
-                reply.refused is not Refusal.EPOCH
-            ):  # that controller did not take it for a sign of life
+            if reply.refused is not Refusal.EPOCH:  # which no controller takes for a sign of life
                 self._lease_until = max(self._lease_until, sent + LEASE)
-        for command in self._book.digest(request, reply):
+        epoch = self._book.epoch
+        commands = self._book.digest(request, reply)
+        if self._book.epoch < epoch:
+            raise Violation(f"{self} goes back from epoch {epoch} to {self._book.epoch}")
+        if is_awaited and reply.refused is None:
+            self._ledger.check_settled(request, reply)
+        for command in commands:
             self._ledger.check_told(command, self.who)
-            if isinstance(command, Assign):
-                self._begin(command)
-            elif command.id in self.runs and command.reason:
-                self.runs[command.id].stop = True
-            else:
-                self.runs.pop(command.id, None)
+            self._do(command)
         for acknowledged in reply.acknowledged if is_awaited else ():
             if acknowledged.id in self.runs:
                 self.runs[acknowledged.id].heard = acknowledged.report
         if is_awaited and (reply.refused is Refusal.SUPERSEDED or reply.close):
             self._fate.tell(self, "is told to go")
             self.die(known=True)
+
+    def _do(self, command: Assign | Stop) -> None:
+        """Do as told."""
+        if isinstance(command, Assign):
+            self._begin(command)
+        elif command.id in self.runs and command.reason:
+            self.runs[command.id].stop = True
+        else:
+            self.runs.pop(command.id, None)
 
     @property
     def waits_for_its_last_word(self) -> bool:
@@ -196,12 +203,11 @@ class Slot:
 
     def _train(self, run: Run) -> None:
         """One moment's work: perhaps a report, a checkpoint, the end."""
-        id_ = run.assign.id
         if (ending := self._ending(run)) is not None:
             self._end(run, ending)
         elif self._must_wait(run):
             return
-        elif self._fate.chance(0.7):
+        elif self._fate.chance(self._scenario.speed):
             self._report(run)
 
     def _ending(self, run: Run) -> Ending | None:

@@ -16,12 +16,6 @@ from random import Random
 
 import msgpack
 from drafts import replayed
-from simulation.controller import Controller
-from simulation.fate import Fate, Story, Violation
-from simulation.ledger import Ledger, follow_all
-from simulation.scenario import LEASE, MARGIN, Fault, Scenario
-from simulation.segments import Died, FaultySegments, MemorySegments
-from simulation.slot import PATIENCE, Slot
 
 from raysweep.core.exchange import Refusal, Reply, Request
 from raysweep.core.plain import from_plain, to_plain
@@ -29,9 +23,15 @@ from raysweep.core.state import SweepState
 from raysweep.errors import StaleEpochError
 from raysweep.storage import journal, replay
 from raysweep.storage.journal import Place, Record, UnknownPlaceError
+from simulation.controller import Controller
+from simulation.fate import Fate, Story, Violation
+from simulation.ledger import Ledger, follow_all
+from simulation.scenario import LEASE, Fault, Scenario
+from simulation.segments import Died, FaultySegments, MemorySegments
+from simulation.slot import PATIENCE, Slot
 
 MOMENTS = 3_000  # after which a sweep that is not over never will be
-A_WHILE = (3, 10, LEASE // 2, LEASE + MARGIN + 10, 2 * LEASE)  # how long what is away may be away
+LONGEST = 3 * LEASE  # that anything is away: twice what it takes to be given up
 
 
 class World:
@@ -122,9 +122,9 @@ class World:
         if self._wall.jumps(self.now, self._scenario.calm_from):
             self.fate.injected[Fault.WALL_CLOCK_JUMPS] += 1
         if self.fate.strikes(Fault.STORAGE_FULL):
-            self._full_until = self.now + self.fate.one_of(A_WHILE)
+            self._full_until = self.now + self._a_while()
         if self.fate.strikes(Fault.STORAGE_AWAY):
-            self._away_until = self.now + self.fate.one_of(A_WHILE)
+            self._away_until = self.now + self._a_while()
         self._storage.full = self.now < self._full_until
         self._storage.away = self.now < self._away_until
         if self.fate.strikes(Fault.CLUSTER_LOST):
@@ -134,6 +134,10 @@ class World:
         for controller in [*self._controllers]:
             self._break_controller(controller)
 
+    def _a_while(self) -> int:
+        """How long something is away: often not for long, sometimes beyond every lease."""
+        return self.fate.number(1, self.fate.one_of((LEASE // 3, LEASE, LONGEST)))
+
     def _break_slot(self, slot: Slot) -> None:
         if self.fate.strikes(Fault.SLOT_KILLED):
             self.fate.tell(slot, "is killed")
@@ -142,17 +146,17 @@ class World:
             self.fate.tell(slot, "is lost with its node")
             slot.die(known=False)
         elif self.fate.strikes(Fault.SLOT_CUT_OFF):
-            slot.cut_off_until = self.now + self.fate.one_of(A_WHILE)
+            slot.cut_off_until = self.now + self._a_while()
             self.fate.tell(slot, "is cut off until", slot.cut_off_until)
         elif self.fate.strikes(Fault.SLOT_FROZEN):
-            slot.frozen_until = self.now + self.fate.one_of(A_WHILE)
+            slot.frozen_until = self.now + self._a_while()
             self.fate.tell(slot, "is frozen until", slot.frozen_until)
 
     def _break_controller(self, controller: Controller) -> None:
         if self.fate.strikes(Fault.CONTROLLER_KILLED):
             self._bury(controller, "is killed")
         elif self.fate.strikes(Fault.CONTROLLER_FROZEN):
-            controller.frozen_until = self.now + self.fate.one_of(A_WHILE)
+            controller.frozen_until = self.now + self._a_while()
             self.fate.tell(controller, "is frozen until", controller.frozen_until)
         elif self._opening_at is None and self.fate.strikes(Fault.SECOND_CONTROLLER):
             self._split(controller)
@@ -162,7 +166,7 @@ class World:
         """A controller is taken for dead: some slots still see it, and see no other for a while."""
         for slot in self._standing():
             if self.fate.chance(0.4):
-                until = self.now + self.fate.one_of(A_WHILE)
+                until = self.now + self.fate.number(1, LONGEST)
                 self._islands[slot] = (controller, until)
                 self.fate.tell(slot, "sees none but", controller, "until", until)
 
@@ -180,7 +184,7 @@ class World:
         self._wire.clear()
         self._slots.clear()
         self._slots_kept = False
-        self._opening_at = self.now + self.fate.one_of(A_WHILE)
+        self._opening_at = self.now + self._a_while()
 
     def _bury(self, controller: Controller, how: str) -> None:
         """A controller is no more, with all that it had not committed; another follows."""
@@ -192,7 +196,7 @@ class World:
 
     def _succeed(self) -> None:
         if not self._controllers and self._opening_at is None:
-            self._opening_at = self.now + self.fate.one_of((0, 3, 3, 2 * LEASE))
+            self._opening_at = self.now + self.fate.one_of((0, 3, 3, self._a_while()))
 
     # --- controllers ------------------------------------------------------------------------------
 
@@ -335,21 +339,25 @@ class World:
 
     def kill_slot(self, slot: Slot) -> None:
         """Kill an actor, if the order reaches it."""
-        if slot.alive and self.now >= slot.cut_off_until and self.fate.chance(0.7):
+        if slot.alive and self._is_in_sight(slot) and self.fate.chance(0.7):
             self.fate.tell(slot, "is ended by its controller")
             slot.die(known=True)
 
     def sees_death(self, slot: Slot) -> bool:
         """Whether it is known by now that an actor has died."""
-        dead = not slot.alive and slot.death_is_known and self.now >= slot.cut_off_until
+        dead = not slot.alive and slot.death_is_known and self._is_in_sight(slot)
         return dead and self.fate.chance(0.3)
+
+    def _is_in_sight(self, slot: Slot) -> bool:
+        assert self._acting is not None, "only a controller that acts looks after slots"
+        return self._reaches(slot, self._acting)
 
     # --- the wire ---------------------------------------------------------------------------------
 
     def _reaches(self, slot: Slot, controller: Controller) -> bool:
         """Whether a message goes through between these two now."""
         only, until = self._islands.get(slot, (controller, 0))
-        alone = self.now < until and only is not controller and not only.gone
+        alone = self.now < until and only is not controller
         return self.now >= slot.cut_off_until and not alone
 
     def _find_controller(self, slot: Slot) -> Controller | None:
@@ -402,7 +410,7 @@ class World:
         for _ in range(1 + self.fate.strikes(Fault.DOUBLE)):
             late = self.fate.number(1, 2 * PATIENCE) if self.fate.strikes(Fault.DELAY) else 0
             order = next(self._order)
-            come = partial(self._come, way, order, partial(arrive, pack()))
+            come: Callable[[], None] = partial(self._come, way, order, partial(arrive, pack()))
             heapq.heappush(self._wire, (self.now + late, order, come))
 
     def _come(self, way: tuple[str, Slot], order: int, arrive: Callable[[], None]) -> None:
