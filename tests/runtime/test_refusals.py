@@ -67,8 +67,9 @@ def test_refuses_to_take_up_what_another_process_runs(tmp_path: Path) -> None:
     folder = sweep(objectives.once, tmp_path).create()
     hold = (
         "import sys, time; from pathlib import Path; from raysweep.storage.folder import SweepFolder;"
-        "from raysweep.runtime.session import _following\n"
-        "with _following(SweepFolder(Path(sys.argv[1]))): print('held', flush=True); time.sleep(60)"
+        "from raysweep.storage.following import following\n"
+        "with following(SweepFolder(Path(sys.argv[1])), owns_ray=True):"
+        " print('held', flush=True); time.sleep(60)"
     )
     other = subprocess.Popen([sys.executable, "-c", hold, str(folder.path)], stdout=subprocess.PIPE)
     assert other.stdout is not None
