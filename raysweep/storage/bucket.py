@@ -175,10 +175,14 @@ class Bucket:
 
     def exists(self, key: str) -> bool:
         """Whether there is such an object."""
+        return self.entry(key) is not None
+
+    def entry(self, key: str) -> Entry | None:
+        """An object as a list would show it; None when there is no such object."""
         with contextlib.suppress(FileNotFoundError), self._telling("looked up", key):
-            self._client.head(self._store, key)
-            return True
-        return False
+            about = self._client.head(self._store, key)
+            return Entry(about["size"], about["last_modified"])
+        return None
 
     def remove(self, keys: Iterable[str]) -> None:
         """Remove objects; what is not there is removed already."""

@@ -173,11 +173,11 @@ class SweepFolder:
         if self.mirror is not None:
             self.mirror.fetch(path)
 
-    def fetch_all(self, *folders: Path) -> None:
-        """Have all that lies in these folders here."""
-        for folder in folders if self.mirror is not None else ():
-            assert self.mirror is not None
-            self.mirror.fetch_all(folder)
+    def fetch_all(self, *paths: Path) -> None:
+        """Have these files, and all that lies in these folders, here."""
+        if self.mirror is not None:
+            for path in paths:
+                self.mirror.fetch_all(path)
 
     def forget(self, path: Path) -> None:
         """Remove a file here that is in the bucket."""

@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from urllib.parse import quote
 
-from raysweep.storage.bucket import SCHEMES, Bucket
+from raysweep.storage.bucket import SCHEMES, Bucket, Entry
 from raysweep.storage.private import PLACE, private
 
 UNREADABLE = (errno.EACCES, errno.EPERM, errno.ENXIO)
@@ -87,19 +87,25 @@ class Mirror:
             path.parent.mkdir(parents=True, exist_ok=True)
             self.bucket.download(self._key(path), path)
 
-    def fetch_all(self, folder: Path) -> None:
-        """Have all that lies beneath a folder here, but for what is here in a later state.
+    def fetch_all(self, path: Path) -> None:
+        """Have a file, or all that lies beneath a folder, here, but for what is here in a later state.
 
         Raises:
             OSError: the store does not answer, or this machine has no room.
         """
-        for key, entry in self.bucket.entries(self._key(folder)).items():
-            path = self._path / key
-            sent = entry.modified.timestamp()
-            if not path.is_file() or path.stat().st_mtime < sent:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                self.bucket.download(key, path)
-                os.utime(path, (sent, sent))
+        key = self._key(path)
+        found = self.bucket.entries(key)
+        if not found and (entry := self.bucket.entry(key)) is not None:
+            found = {key: entry}
+        for each, entry in found.items():
+            self._fetch_later(self._path / each, each, entry)
+
+    def _fetch_later(self, path: Path, key: str, entry: Entry) -> None:
+        sent = entry.modified.timestamp()
+        if not path.is_file() or path.stat().st_mtime < sent:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.bucket.download(key, path)
+            os.utime(path, (sent, sent))
 
     def _key(self, path: Path) -> str:
         return path.relative_to(self._path).as_posix()

@@ -166,3 +166,19 @@ def test_mirrors_are_this_users_alone(storage: str, tmp_path: Path) -> None:
     root = folder.path.parent.parent.parent
     assert root.is_relative_to(tmp_path)
     assert 0o700 == root.stat().st_mode & 0o777
+
+
+def test_what_an_attempt_has_left_comes_to_the_machine_of_the_next(
+    storage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its log is a file and its outputs are a folder: both are added to, not replaced."""
+    folder = fill(storage, "s", b"code")
+    for path, text in ((folder.log(0), "attempt 1"), (folder.output(0, "model/weights"), "w")):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    folder.send(*folder.left_by(0, 1))
+    monkeypatch.setenv("RAYSWEEP_CACHE", str(tmp_path / "there"))
+    next_one = find_sweep(storage, "s")
+    next_one.fetch_all(*next_one.left_by(0, 2))
+    assert "attempt 1" == next_one.log(0).read_text()
+    assert "w" == next_one.output(0, "model/weights").read_text()
