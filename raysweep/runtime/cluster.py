@@ -149,17 +149,19 @@ def _on(node: Mapping[str, Any], task: Any) -> Any:  # noqa: ANN401  (Ray's own)
 @contextlib.contextmanager
 def _left(place: str, content: str) -> Iterator[None]:
     """Leave something in a storage for a while."""
-    if is_bucket(place):
-        storage, _, key = place.rpartition("/")
-        Bucket(storage).write(key, content.encode())
-        yield
-        Bucket(storage).remove([key])
-        return
-    Path(place).write_text(content)
+    storage, _, key = place.rpartition("/")
+    bucket = Bucket(storage) if is_bucket(place) else None
+    if bucket is None:
+        Path(place).write_text(content)
+    else:
+        bucket.write(key, content.encode())
     try:
         yield
     finally:
-        Path(place).unlink()
+        if bucket is None:
+            Path(place).unlink()
+        else:
+            bucket.remove([key])
 
 
 def _reads(node: Mapping[str, Any], probe: str, nonce: str) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
 import secrets
@@ -36,7 +35,6 @@ from raysweep.storage.mirror import Mirror, is_bucket, make_root, mirror_path
 from raysweep.storage.segments import FileSegments, Segments
 
 DEFAULT_STORAGE = "~/raysweep"
-CLAIM = "claim"  # the object that whoever makes a sweep in a bucket creates first
 ENVIRONMENT = "RAYSWEEP_STORAGE"  # the variable that names another
 
 
@@ -186,19 +184,8 @@ class SweepFolder:
 
     def look(self) -> None:
         """Have `spec.json` here as it is in the bucket, and nothing of another sweep of this name."""
-        if self.mirror is None:
-            return
-        content = self.mirror.bucket.read(self.spec_file.name)
-        if content is None:
-            self.spec_file.unlink(missing_ok=True)
-            return
-        make_root(self.path)
-        with _turn(self.path):
-            known = self.spec_file.read_bytes() if self.spec_file.exists() else None
-            if known != content:
-                shutil.rmtree(self.path, ignore_errors=True)
-                self.path.mkdir()
-                write_bytes(self.spec_file, content)
+        if self.mirror is not None:
+            self.mirror.look(self.spec_file)
 
     def take_up(self) -> None:
         """Have all here that trials and controllers need; what is not there yet takes its time.
@@ -206,15 +193,10 @@ class SweepFolder:
         Raises:
             OSError: the store does not answer, or this machine has no room.
         """
-        if self.mirror is None:
-            return
-        self.look()
-        with _turn(self.path):  # one of this machine's slots fetches, the others find it here
-            self.fetch_all(self.code.parent, self.input(""))
-            with contextlib.suppress(FileNotFoundError):
-                self.fetch(self.shared)
-        for folder in (self.path / "checkpoints", self.log(0).parent):
-            folder.mkdir(exist_ok=True)
+        if self.mirror is not None:
+            self.mirror.look(self.spec_file)
+            self.mirror.fetch_in_turn(self.code.parent, self.input(""), self.shared)
+            self.log(0).parent.mkdir(exist_ok=True)
 
     def collect(self, named: Collection[str]) -> list[str]:
         """Remove the files among the checkpoints that are not named, relative to this folder.
@@ -222,10 +204,7 @@ class SweepFolder:
         They were being written when their machine was lost. Nothing may be writing any more.
         """
         if self.mirror is not None:
-            there = self.mirror.bucket.entries("checkpoints")
-            gone = [key for key in there if key not in named]
-            self.mirror.bucket.remove(gone)
-            return gone
+            return self.mirror.collect(self.path / "checkpoints", named)
         files = (path for path in (self.path / "checkpoints").rglob("*") if path.is_file())
         unnamed = [path for path in files if str(path.relative_to(self.path)) not in named]
         for path in unnamed:
@@ -351,7 +330,7 @@ def made(storage: str | os.PathLike[str], name: str) -> Iterator[SweepFolder]:
             staging.mkdir()
         yield SweepFolder(staging)
         if final.mirror is not None:
-            _send_new(staging, final, final.mirror)
+            final.mirror.publish(staging, last=final.spec_file.name)
             return
         flush_folder(staging)
         try:
@@ -404,41 +383,6 @@ def storage_name(storage: str | os.PathLike[str]) -> str:
 def _named(storage: str | os.PathLike[str], name: str) -> SweepFolder:
     """The folder that a sweep of this name has, or would have."""
     return SweepFolder.at(f"{storage_name(storage)}/{name}")
-
-
-def _send_new(staging: Path, final: SweepFolder, mirror: Mirror) -> None:
-    """Give a sweep that was made here its place in the bucket; `spec.json` comes last, and says so.
-
-    Who is first to claim the name sends; what is there without a claim of one that was made is in the way.
-    """
-    bucket = mirror.bucket
-    try:
-        if not bucket.create(CLAIM, secrets.token_bytes(16)) or len(bucket.entries("")) > 1:
-            raise SweepExistsError(
-                f"{final.uri} holds something already, and no sweep: one that is being made just now, or"
-                " the rest of one that could not be; remove it, or choose another name (--name)"
-            )
-        whole = False
-        try:
-            made_here = Mirror(final.uri, staging)
-            made_here.send(path for path in staging.iterdir() if path.name != final.spec_file.name)
-            bucket.write(final.spec_file.name, (staging / final.spec_file.name).read_bytes())
-            whole = True
-        finally:
-            if not whole:
-                bucket.remove(bucket.entries(""))
-    except OSError as error:
-        raise StorageUnusableError(str(error)) from error
-    shutil.rmtree(final.path, ignore_errors=True)
-    staging.rename(final.path)
-
-
-@contextlib.contextmanager
-def _turn(mirror: Path) -> Iterator[None]:
-    """One after the other, of all on this machine that fill a mirror."""
-    with mirror.with_name(f".{mirror.name}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _taken(folder: SweepFolder) -> SweepExistsError:

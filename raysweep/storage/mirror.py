@@ -6,18 +6,24 @@ stays unless the bucket has something later, so that what is being written here 
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import logging
 import os
-import tempfile
-from collections.abc import Iterable, Iterator
+import secrets
+import shutil
+from collections.abc import Collection, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from urllib.parse import quote
 
+from raysweep.errors import StorageUnusableError, SweepExistsError
+from raysweep.storage.atomic import write_bytes
 from raysweep.storage.bucket import SCHEMES, Bucket, Entry
-from raysweep.storage.private import PLACE, private
+from raysweep.storage.private import node_place, private
 
+CLAIM = "claim"  # the object that whoever makes a sweep creates first
 UNREADABLE = (errno.EACCES, errno.EPERM, errno.ENXIO)
 
 log = logging.getLogger(__name__)
@@ -36,10 +42,7 @@ def is_bucket(storage: str) -> bool:
 def mirror_path(uri: str) -> Path:
     """Where the mirror of a sweep's folder is, the same on every machine for one user."""
     storage, _, name = uri.rstrip("/").rpartition("/")
-    root = (
-        Path(os.environ.get(PLACE) or tempfile.gettempdir()).absolute() / f"raysweep-{os.getuid()}"
-    )
-    return root / "buckets" / quote(storage, safe="") / name
+    return node_place() / "buckets" / quote(storage, safe="") / name
 
 
 class Mirror:
@@ -100,6 +103,79 @@ class Mirror:
         for each, entry in found.items():
             self._fetch_later(self._path / each, each, entry)
 
+    def fetch_in_turn(self, *paths: Path) -> None:
+        """The same of several: one of this machine's processes fetches, the others find it here."""
+        with self._turn():
+            for path in paths:
+                self.fetch_all(path)
+
+    def look(self, first: Path) -> None:
+        """Have the file here that tells one sweep from another of its name, and nothing of the other."""
+        content = self.bucket.read(self._key(first))
+        if content is None:
+            first.unlink(missing_ok=True)
+            return
+        make_root(self._path)
+        with self._turn():
+            known = first.read_bytes() if first.exists() else None
+            if known != content:
+                shutil.rmtree(self._path, ignore_errors=True)
+                self._path.mkdir()
+                write_bytes(first, content)
+
+    def publish(self, staging: Path, *, last: str) -> None:
+        """Give what was made in a folder beside its place in the bucket, and become its mirror.
+
+        Who is first to claim the place sends; what is there without having been claimed is in the way.
+
+        Args:
+            staging: the folder.
+            last: the file in it that comes last, and says that all is there.
+
+        Raises:
+            SweepExistsError: the place is taken.
+            StorageUnusableError: the store did not take it; nothing is left there.
+        """
+        try:
+            if not self.bucket.create(CLAIM, secrets.token_bytes(16)):
+                raise self._taken()
+            if len(self.bucket.entries("")) > 1:
+                self.bucket.remove([CLAIM])
+                raise self._taken()
+            self._send_claimed(staging, last)
+        except OSError as error:
+            raise StorageUnusableError(str(error)) from error
+        shutil.rmtree(self._path, ignore_errors=True)
+        staging.rename(self._path)
+
+    def _send_claimed(self, staging: Path, last: str) -> None:
+        try:
+            made = Mirror(self._uri, staging)
+            made.send(path for path in staging.iterdir() if path.name != last)
+            self.bucket.write(last, (staging / last).read_bytes())
+        except BaseException:
+            self.bucket.remove(self.bucket.entries(""))
+            raise
+
+    def collect(self, folder: Path, named: Collection[str]) -> list[str]:
+        """Remove what lies beneath a folder in the bucket and is not named; returns it."""
+        gone = [key for key in self.bucket.entries(self._key(folder)) if key not in named]
+        self.bucket.remove(gone)
+        return gone
+
+    def _taken(self) -> SweepExistsError:
+        return SweepExistsError(
+            f"{self._uri} holds something already, and no sweep: one that is being made just now, or the"
+            " rest of one that could not be; remove it, or choose another name (--name)"
+        )
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        """One after the other, of all on this machine that fill this mirror."""
+        with self._path.with_name(f".{self._path.name}.lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
     def _fetch_later(self, path: Path, key: str, entry: Entry) -> None:
         sent = entry.modified.timestamp()
         if not path.is_file() or path.stat().st_mtime < sent:
@@ -117,7 +193,7 @@ def make_root(path: Path) -> None:
     Raises:
         StorageUnusableError: it is somebody else's.
     """
-    private(path.parent.parent.parent)
+    private(node_place())
     path.mkdir(parents=True, exist_ok=True)
 
 

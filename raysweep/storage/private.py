@@ -8,12 +8,20 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import tempfile
 from pathlib import Path
 
 from raysweep.errors import StorageUnusableError
 
 PLACE = "RAYSWEEP_CACHE"  # the variable that says where, in place of the defaults
 PRIVATE = 0o700
+
+
+def node_place() -> Path:
+    """This user's place on this machine, for what goes when it is not needed any more."""
+    return (
+        Path(os.environ.get(PLACE) or tempfile.gettempdir()).absolute() / f"raysweep-{os.getuid()}"
+    )
 
 
 def private(folder: Path) -> Path:

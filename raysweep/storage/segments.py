@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 import time
 from pathlib import Path
 from typing import Protocol
@@ -152,7 +153,7 @@ class FileSegments:
 
     def cut(self, epoch: int, offset: int) -> str:
         """What cuts the file."""
-        return f"truncate -s {offset} {self._path(epoch)}"
+        return f"truncate -s {offset} {shlex.quote(str(self._path(epoch)))}"
 
     def read_snapshot(self) -> bytes | None:
         """The snapshot's bytes."""

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Self
 
 from raysweep.errors import SpecError
-from raysweep.storage.private import PLACE, PRIVATE, private
+from raysweep.storage.private import PLACE, PRIVATE, node_place, private
 
 BERTH = "trials-"  # what the names of berths begin with
 HELD, GUARD = ".held", ".guard"  # the lock of a berth; what ends the name of that of a cache
@@ -32,8 +32,7 @@ def node_root() -> Path:
     Raises:
         StorageUnusableError: It cannot be made, or is somebody else's.
     """
-    root = Path(os.environ.get(PLACE) or tempfile.gettempdir()).absolute()
-    return private(private(root / f"raysweep-{os.getuid()}") / "sweeps")
+    return private(private(node_place()) / "sweeps")
 
 
 def node_cache(sweep_id: str) -> Path:
@@ -53,9 +52,8 @@ def user_cache() -> Path:
     Raises:
         StorageUnusableError: It cannot be made, or is somebody else's.
     """
-    place = os.environ.get(PLACE)
-    if place:
-        return private(Path(place).absolute() / f"raysweep-{os.getuid()}")
+    if os.environ.get(PLACE):
+        return private(node_place())
     return private(Path("~/.cache/raysweep").expanduser())
 
 
