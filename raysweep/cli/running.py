@@ -21,6 +21,7 @@ from raysweep.core.spec import Limits
 from raysweep.core.state import Phase
 from raysweep.errors import SpecError, UserError
 from raysweep.result import Result
+from raysweep.runtime.resumption import refuse_over
 from raysweep.storage.folder import ENVIRONMENT, SweepFolder, find_sweep, new_sweep
 
 detach_option = click.option(
@@ -92,9 +93,9 @@ def resume(
     Limits may be changed: --set limits.max_total_trials=200 has a sweep of 100 trials run 100 more.
     """
     folder = find_sweep(storage, name)
-    limits = _limits(folder, settings)
-    if limits is None:
-        _refuse_over(folder, resuming=True)
+    result = Result(folder)
+    limits = _limits(result, settings)
+    refuse_over(result, limits)
     from raysweep.runtime import session  # noqa: PLC0415  (see the rule above)
 
     with _cluster(address):
@@ -171,7 +172,7 @@ def _leaving(folder: SweepFolder) -> Iterator[None]:
         raise
 
 
-def _limits(folder: SweepFolder, settings: Mapping[str, str]) -> Limits | None:
+def _limits(result: Result, settings: Mapping[str, str]) -> Limits | None:
     """The limits that a sweep is to have from now on; None when nothing of them is set."""
     for path in settings:
         if path.partition(".")[0] != "limits":
@@ -181,20 +182,15 @@ def _limits(folder: SweepFolder, settings: Mapping[str, str]) -> Limits | None:
             )
     if not settings:
         return None
-    state = Result(folder).state
+    state = result.state
     return files.changed(dataclasses.replace(state.spec, limits=state.limits), settings).limits
 
 
-def _refuse_over(folder: SweepFolder, *, resuming: bool = False) -> None:
+def _refuse_over(folder: SweepFolder) -> None:
     result = Result(folder)
-    if not result.state.over:
-        return
-    line = options.command_line("show", folder.name, folder.storage)
-    again = options.command_line("resume", folder.name, folder.storage)
-    twice = 2 * max(1, len(result.state.trials))
-    more = f"; for more trials, `{again} --set limits.max_total_trials={twice}`"
-    told = f"sweep {folder.name!r} is over ({result.phase}): see `{line}`"
-    raise SpecError(told + more if resuming else told)
+    if result.state.over:
+        line = options.command_line("show", folder.name, folder.storage)
+        raise SpecError(f"sweep {folder.name!r} is over ({result.phase}): see `{line}`")
 
 
 def _nothing_runs(folder: SweepFolder) -> UserError:

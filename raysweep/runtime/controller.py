@@ -12,8 +12,6 @@ import contextlib
 import dataclasses
 import logging
 import os
-import subprocess
-import sys
 import time
 from collections import deque
 from collections.abc import Coroutine
@@ -39,9 +37,8 @@ from raysweep.core.events import (
 from raysweep.core.exchange import Reception, Refusal, Reply, Request
 from raysweep.core.plain import from_plain, to_plain
 from raysweep.core.spec import Limits
-from raysweep.core.state import SweepState
-from raysweep.errors import JournalDamagedError, StaleEpochError, StorageUnusableError
-from raysweep.runtime import answers, pace, scribe
+from raysweep.errors import StaleEpochError, StorageUnusableError
+from raysweep.runtime import answers, opening, pace, scribe
 from raysweep.runtime.crew import Crew
 from raysweep.runtime.failures import failure
 from raysweep.runtime.proposals import draw
@@ -49,21 +46,15 @@ from raysweep.runtime.scribe import Scribe
 from raysweep.runtime.slot import Post
 from raysweep.runtime.status import Status, describe, lines
 from raysweep.runtime.sweep_clock import SweepClock
-from raysweep.storage import journal, replay
 from raysweep.storage.dataset import export
 from raysweep.storage.folder import SweepFolder
-from raysweep.storage.journal import Journal
 
 HOLD = 5.0  # seconds that an idle slot's request is held back for a trial to come
 LOOK = 0.1  # seconds between looks at time limits, leases and slots
 GOODBYE = 10.0  # seconds that slots have to leave by themselves when the sweep is over
 LINGER = 300.0  # seconds that the controller of an ended sweep still answers those who watch
-LONGEST_PAUSE = 5.0  # seconds between tries to begin on a storage that refuses
-LATER_TRIES = 30  # to read what a later controller says of itself
 SHOW_ANYWAY = 1.0  # seconds that the status waits for a storage that does not answer
 LOG_LINES = 2_000  # of what happened, for those who watch
-SNAPSHOT_TIME = 1_800.0  # seconds that a snapshot may take
-SNAPSHOT_EVERY = 8 * 2**20  # bytes of journal: half a million reports, a few seconds to replay
 
 log = logging.getLogger(__name__)
 
@@ -82,9 +73,8 @@ class Controller:
 
     def __init__(self, charge: Charge) -> None:
         self._folder = SweepFolder.at(charge.folder)
-        _taken_up(self._folder)
+        self._journal, self._state = opening.taken_over(self._folder)
         self._spec = self._folder.read_spec()
-        self._journal, self._state = _opened(self._folder)
         self._log: deque[str] = deque(maxlen=LOG_LINES)
         self._logged = 0  # lines ever
         self._reception = Reception(self._journal.epoch, self._spec.lease)
@@ -243,7 +233,7 @@ class Controller:
         """
         self._replaced = True
         log.error("replaced: %s", why)
-        if await asyncio.to_thread(_slots_are_lost, self._folder, self._journal.epoch):
+        if await asyncio.to_thread(opening.is_elsewhere, self._folder, self._journal.epoch):
             self._crew.dismiss()
         ray.kill(ray.get_runtime_context().current_actor)
         await asyncio.Event().wait()
@@ -296,15 +286,10 @@ class Controller:
             await asyncio.sleep(LOOK)
 
     async def _keep_snapshots(self) -> None:
-        """Bound how long the next controller's replay takes: a process replays now, and keeps that."""
-        kept = -self._journal.replayed  # where the last snapshot was kept, in bytes of this segment
-        every = SNAPSHOT_EVERY
+        """Bound how long the next controller's replay takes."""
         while not (self._state.over or self._replaced):
+            await self._scribe.keep_snapshot(self._folder.uri)
             await asyncio.sleep(LOOK)
-            if self._journal.size - kept >= every:
-                kept = self._journal.size
-                size = await asyncio.to_thread(_kept_snapshot, self._folder.uri)
-                every = max(SNAPSHOT_EVERY, size)  # so that all of them together stay in proportion
 
     async def _verify(self) -> None:
         """Make sure now and then that no other controller has the sweep, though nothing is committed."""
@@ -366,54 +351,6 @@ class Controller:
         log.error("the controller failed", exc_info=error)
         reason = f"the controller failed: {failure(error).error}"
         self._apply(CancelAsked(time=self._clock.now(), reason=reason))
-
-
-def _kept_snapshot(uri: str) -> int:
-    """Have a process keep a snapshot; its bytes. Without one a replay is slower, and no less true."""
-    command = [sys.executable, "-m", replay.__name__, uri]
-    try:
-        done = subprocess.run(command, stdout=subprocess.PIPE, timeout=SNAPSHOT_TIME, check=True)  # noqa: S603  (our own module)
-        return int(done.stdout)
-    except (subprocess.SubprocessError, OSError, ValueError) as error:
-        log.warning("%s: no snapshot was kept: %s", uri, error)
-        return 0
-
-
-def _taken_up(folder: SweepFolder) -> None:
-    """Have what a controller needs here; waits for a storage that is away."""
-    while True:
-        try:
-            folder.take_up()
-        except OSError as error:
-            log.warning("%s: the storage refuses: %s", folder.uri, error)
-            time.sleep(scribe.AGAIN)
-        else:
-            return
-
-
-def _opened(folder: SweepFolder) -> tuple[Journal, SweepState]:
-    """The journal of a sweep and what it comes to; waits for a storage that is full or away."""
-    pause = scribe.AGAIN
-    while True:
-        try:
-            return replay.take_over(folder.journal, folder.read_spec())
-        except OSError as error:
-            log.warning("%s: the storage refuses: %s", folder.uri, error)
-            time.sleep(pause)  # nothing can be answered before there is an epoch
-            pause = min(2 * pause, LONGEST_PAUSE)  # each try may leave an empty segment
-
-
-def _slots_are_lost(folder: SweepFolder, epoch: int) -> bool:
-    """Whether a controller after this epoch has taken the sweep up on another cluster."""
-    for _ in range(LATER_TRIES):
-        with contextlib.suppress(OSError, JournalDamagedError):
-            opened = [
-                event for event, _ in journal.read(folder.journal) if isinstance(event, Opened)
-            ]
-            if later := [event for event in opened if event.epoch > epoch]:
-                return not all(event.slots_kept for event in later)
-        time.sleep(scribe.AGAIN)  # it has claimed the sweep and not yet said so in the journal
-    return False  # their leases end them
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

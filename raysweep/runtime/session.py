@@ -6,7 +6,6 @@ One rule: everything that can be refused is refused before the sweep's folder ex
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import sys
 from collections.abc import Callable, Iterator
 
@@ -17,6 +16,7 @@ from raysweep.errors import SpecError, SweepExistsError
 from raysweep.result import Result
 from raysweep.runtime import cluster
 from raysweep.runtime.client import Client, connect
+from raysweep.runtime.resumption import refuse_over
 from raysweep.runtime.screen import ScreenKind, shown
 from raysweep.storage.folder import SweepFolder, new_sweep
 from raysweep.storage.following import follower_of, following, forget_follower
@@ -82,7 +82,7 @@ def resume(
         JournalDamagedError: its journal is damaged; the message says where and what to do.
     """
     result = Result(folder)
-    _refuse_over(result, limits or result.state.limits)
+    refuse_over(result, limits)
     _refuse_followed(folder)
     with _ray(address, detach=detach) as owns_ray:
         cluster.require(result.state.spec.resources.demand())
@@ -92,36 +92,6 @@ def resume(
         if not detach:
             _follow(client, folder, screen, owns_ray=owns_ray)
     return Result(folder)
-
-
-def _refuse_over(result: Result, limits: Limits) -> None:
-    """Refuse to take up a sweep that would be over at once."""
-    state, name = result.state, result.name
-    spec = dataclasses.replace(state.spec, limits=limits)  # one that nothing ends is refused here
-    there, most = len(state.trials), spec.total_trials
-    if limits == state.limits and state.over:
-        raise SpecError(
-            f"sweep {name!r} is over ({result.phase}): see `raysweep show {name}`; to have more trials,"
-            f" `raysweep resume {name} --set limits.max_total_trials={there + max(there, 1)}`"
-        )
-    if limits.max_total_trials is not None and limits.max_total_trials < there:
-        raise SpecError(
-            f"limits.max_total_trials must be at least {there}, the trials that {name!r} has, but got"
-            f" {limits.max_total_trials}"
-        )
-    if not state.over:
-        return
-    if state.exhausted or most == there:
-        why = "its sampler has no more" if limits.max_total_trials != there else "it has as many"
-        raise SpecError(
-            f"limits.max_total_trials={limits.max_total_trials} gives sweep {name!r} no further trial:"
-            f" all of its {there} have ended, and {why}"
-        )
-    if limits.timeout is not None and limits.timeout <= state.time:
-        raise SpecError(
-            f"limits.timeout of {limits.timeout:g} s is used up: sweep {name!r} has run for"
-            f" {state.time:.0f} s; set it higher as well"
-        )
 
 
 def watch(folder: SweepFolder, *, address: str | None, screen: ScreenKind = "auto") -> bool:

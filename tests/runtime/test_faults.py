@@ -183,7 +183,7 @@ def test_a_finished_sweep_goes_on_under_higher_limits(tmp_path: Path) -> None:
         (rs.Limits(max_total_trials=1), "at least 2, the trials that 't' has, but got 1"),
         (rs.Limits(max_total_trials=2, timeout=9), "gives sweep 't' no further trial"),
         (rs.Limits(max_total_trials=9, timeout=1e-3), r"limits\.timeout of 0\.001 s is used up"),
-        (None, r"`raysweep resume t --set limits\.max_total_trials=4`"),
+        (None, r"`raysweep resume t --storage \S+ --set limits\.max_total_trials=4`"),
     ],
 )
 def test_limits_that_leave_nothing_to_do_are_refused(

@@ -187,3 +187,34 @@ def test_who_cannot_look_is_sure_of_nothing(
         await until(lambda: one._clock.now() > before)
 
     tell(tmp_path, story, monkeypatch)
+
+
+def test_a_snapshot_is_kept_when_the_journal_has_grown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By another process, once for so many bytes; one that fails is only a slower replay."""
+    asked: list[str] = []
+
+    def kept(uri: str) -> int:
+        asked.append(uri)
+        return 0
+
+    monkeypatch.setattr(scribe_module, "_kept_snapshot", kept)
+    monkeypatch.setattr(scribe_module, "SNAPSHOT_EVERY", 200)
+
+    async def story(one: Scribe, segments: Moody) -> None:
+        del segments
+        await one.keep_snapshot("here")
+        assert [] == asked
+        gather(one, "a" * 200)
+        await one.committed()
+        await one.keep_snapshot("here")
+        await one.keep_snapshot("here")
+        assert ["here"] == asked
+
+    tell(tmp_path, story, monkeypatch)
+
+
+def test_a_process_that_keeps_no_snapshot_is_no_error(tmp_path: Path) -> None:
+    """There is no such sweep; whoever ordered it goes on."""
+    assert 0 == scribe_module._kept_snapshot(str(tmp_path / "none"))
