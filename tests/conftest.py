@@ -1,4 +1,4 @@
-"""What the tests share: how Hypothesis searches, and one Ray for the tests that need a cluster.
+"""What the tests share: how Hypothesis searches, one Ray, and one S3 server.
 
 One rule: a test that asks for `local_ray` is marked `ray`, so `pytest -m "not ray"` is the quick half.
 """
@@ -47,3 +47,12 @@ def local_ray() -> Iterator[str]:
     finally:
         ray.shutdown()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    """An S3 server's endpoint; each test has a folder of its bucket for itself."""
+    from s3_server import s3_server
+
+    with s3_server() as endpoint:
+        yield endpoint

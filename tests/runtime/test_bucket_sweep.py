@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from s3_server import BUCKET, Fault, Proxy, environment, proxy_of, s3_server
+from s3_server import BUCKET, Fault, Proxy, environment, proxy_of
 from sweeps import PATIENCE, journaled
 
 import raysweep as rs
@@ -36,13 +36,6 @@ sweep = rs.Sweep(train, space={"x": rs.uniform(0, 1)}, objective=rs.maximize("sc
                  sampler=rs.Random(seed=3), shared={"zeros": np.zeros(10)}, lease=60.0,
                  limits=rs.Limits(max_total_trials=4, max_concurrent_trials=2))
 """
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    """An S3 server."""
-    with s3_server() as endpoint:
-        yield endpoint
 
 
 @pytest.fixture

@@ -14,18 +14,11 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from s3_server import BUCKET, Fault, Proxy, Request, environment, proxy_of, s3_server
+from s3_server import BUCKET, Fault, Proxy, Request, environment, proxy_of
 
 from raysweep.errors import SpecError, StorageUnusableError
 from raysweep.storage import bucket as module
 from raysweep.storage.bucket import Bucket
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    """An S3 server's endpoint."""
-    with s3_server() as endpoint:
-        yield endpoint
 
 
 @pytest.fixture

@@ -10,37 +10,18 @@ import sys
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
-from s3_server import BUCKET, Fault, Proxy, Request, environment, proxy_of, s3_server
+from s3_server import BUCKET, Fault, Proxy, Request, environment, proxy_of
+from writers import SPEC, Writer
 
-from raysweep.core.events import Assign, AttemptId, Event, Exchanged, Opened, Proposed, Reports
-from raysweep.core.samplers import Random
-from raysweep.core.space import Space, uniform
-from raysweep.core.spec import Limits, SweepSpec, maximize
+from raysweep.core.events import Opened
 from raysweep.errors import JournalDamagedError, StaleEpochError
 from raysweep.storage import bucket as bucket_module
 from raysweep.storage import bucket_segments, journal, replay
 from raysweep.storage.bucket import Bucket, Entry
 from raysweep.storage.bucket_segments import BucketSegments, walked
 from raysweep.storage.journal import Journal, Record
-
-SPEC = SweepSpec(
-    name="s",
-    space=Space({"x": uniform(0, 1)}),
-    objective=maximize("score"),
-    sampler=Random(seed=1),
-    seed=1,
-    limits=Limits(max_total_trials=100),
-)
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    """An S3 server's endpoint."""
-    with s3_server() as endpoint:
-        yield endpoint
 
 
 @pytest.fixture
@@ -160,41 +141,15 @@ def test_a_journal_that_was_removed_acknowledges_nothing(
         writer.write(writer.seal())
 
 
-class Sweep:
-    """A controller's hand: applies events, journals them, a commit each."""
-
-    def __init__(self, bucket: Bucket) -> None:
-        self.segments = BucketSegments(bucket)
-        self.journal, self.state = replay.take_over(self.segments, SPEC)
-        self.note(Opened(time=self.state.time, epoch=self.journal.epoch, slots_kept=True))
-
-    def note(self, event: Event) -> list[AttemptId]:
-        """Apply and commit an event; returns the attempts that were assigned."""
-        commands = self.state.apply(event)
-        commit(self.journal, [Record(event, commands)])
-        return [command.id for command in commands if isinstance(command, Assign)]
-
-    def train(self, trials: int) -> Sweep:
-        """Some trials run, three reports each."""
-        for _ in range(trials):
-            time = self.state.time + 1.0
-            self.note(Proposed(time=time, params=({"x": 0.5},)))
-            slot: dict[str, Any] = {"slot": len(self.state.trials), "incarnation": 1, "places": 1}
-            (id_,) = self.note(Exchanged(time=time, **slot))
-            block = Reports(id=id_, first=1, names=("score",), times=bytes(24), values=bytes(24))
-            self.note(Exchanged(time=time, **slot, begun=(id_,), reports=(block,)))
-        return self
-
-
 @pytest.mark.usefixtures("few")
 def test_a_sweep_is_replayed_from_its_snapshot(bucket: Bucket) -> None:
     """Whose place may lie in the middle of an object, by now."""
-    one = Sweep(bucket).train(2)
+    one = Writer(BucketSegments(bucket)).train(2)
     replay.keep_snapshot(BucketSegments(bucket), SPEC)
     one.train(5)
     one.journal.close()
     assert any("-" in name for name in names(bucket))
-    other = Sweep(bucket)
+    other = Writer(BucketSegments(bucket))
     assert 0 < other.journal.replayed < one.journal.size
     assert one.state.trials == other.state.trials
     other.train(1)

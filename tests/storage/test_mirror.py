@@ -4,34 +4,15 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from s3_server import BUCKET, environment, s3_server
+from s3_server import BUCKET, environment
+from writers import SPEC
 
-from raysweep.core.samplers import Random
-from raysweep.core.space import Space, uniform
-from raysweep.core.spec import Limits, SweepSpec, maximize
 from raysweep.errors import StorageUnusableError, SweepExistsError
 from raysweep.storage.folder import SweepFolder, find_sweep, made, sweeps
 from raysweep.storage.mirror import Mirror
-
-SPEC = SweepSpec(
-    name="s",
-    space=Space({"x": uniform(0, 1)}),
-    objective=maximize("score"),
-    sampler=Random(seed=1),
-    seed=1,
-    limits=Limits(max_total_trials=1),
-)
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    """An S3 server."""
-    with s3_server() as endpoint:
-        yield endpoint
 
 
 @pytest.fixture

@@ -5,16 +5,11 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import msgpack
 import pytest
+from writers import SPEC, Writer
 
-from raysweep.core.events import Assign, AttemptId, Event, Exchanged, Opened, Proposed, Reports
-from raysweep.core.policies import MedianStopping
-from raysweep.core.samplers import Random
-from raysweep.core.space import Space, uniform
-from raysweep.core.spec import Limits, SweepSpec, maximize
 from raysweep.core.state import SweepState
 from raysweep.errors import JournalDamagedError, StaleEpochError
 from raysweep.storage import journal, replay
@@ -23,72 +18,39 @@ from raysweep.storage.folder import SweepFolder
 from raysweep.storage.journal import Journal
 from raysweep.storage.segments import FileSegments
 
-SPEC = SweepSpec(
-    name="s",
-    space=Space({"x": uniform(0, 1)}),
-    objective=maximize("score"),
-    sampler=Random(seed=1),
-    seed=1,
-    policy=MedianStopping(),
-    limits=Limits(max_total_trials=100),
-)
-
-
-class Writer:
-    """A controller's hand: applies events, journals them, a commit each."""
-
-    def __init__(self, folder: Path) -> None:
-        self.segments = FileSegments(folder)
-        self.journal, self.state = replay.take_over(self.segments, SPEC)
-        self.note(Opened(time=self.state.time, epoch=self.journal.epoch, slots_kept=True))
-
-    def note(self, event: Event) -> list[AttemptId]:
-        """Apply and commit an event; returns the attempts that were assigned."""
-        commands = self.state.apply(event)
-        self.journal.append(event, commands)
-        self.journal.write(self.journal.seal())
-        return [command.id for command in commands if isinstance(command, Assign)]
-
-    def train(self, trials: int) -> Writer:
-        """Some trials run on slot 0, three reports each."""
-        for _ in range(trials):
-            time = self.state.time + 1.0
-            self.note(Proposed(time=time, params=({"x": 0.5},)))
-            slot: dict[str, Any] = {"slot": len(self.state.trials), "incarnation": 1, "places": 1}
-            (id_,) = self.note(Exchanged(time=time, **slot))
-            block = Reports(id=id_, first=1, names=("score",), times=bytes(24), values=bytes(24))
-            self.note(Exchanged(time=time, **slot, begun=(id_,), reports=(block,)))
-        return self
-
 
 @pytest.fixture
 def writer(tmp_path: Path) -> Iterator[Writer]:
     """A sweep with a snapshot after its third trial, and three more trials since."""
-    one = Writer(tmp_path / "journal").train(3)
+    one = Writer(FileSegments(tmp_path / "journal")).train(3)
     replay.keep_snapshot(one.segments, SPEC)
     one.train(3)
     yield one
     one.journal.close()
 
 
+def path_of(writer: Writer) -> Path:
+    """The folder of its segments."""
+    assert isinstance(writer.segments, FileSegments)
+    return writer.segments.folder
+
+
 def snapshot_of(writer: Writer) -> Path:
     """The snapshot's file."""
-    return writer.segments.folder / "snapshot"
+    return path_of(writer) / "snapshot"
 
 
 def test_a_snapshot_and_what_follows_come_to_the_same(writer: Writer) -> None:
     """The state is that of a replay of everything, which reads nothing before the snapshot."""
     assert writer.state == replay.replayed(writer.segments, SPEC)
-    (writer.segments.folder / "00000001.journal").write_bytes(
-        b""
-    )  # so a whole replay finds nothing
+    (path_of(writer) / "00000001.journal").write_bytes(b"")  # so a whole replay finds nothing
     snapshot_of(writer).unlink()
     assert not replay.replayed(writer.segments, SPEC).trials
 
 
 def test_a_replay_begins_at_the_snapshot(writer: Writer) -> None:
     """A damaged byte before it is not even read; a replay of everything finds it."""
-    segment = writer.segments.folder / "00000001.journal"
+    segment = path_of(writer) / "00000001.journal"
     data = bytearray(segment.read_bytes())
     data[30] ^= 1
     segment.write_bytes(data)
@@ -124,7 +86,7 @@ def test_a_snapshot_of_another_layout_is_none(
 
 def test_a_snapshot_beyond_a_cut_is_none(writer: Writer) -> None:
     """Somebody cut the journal before it, as the message of damage says: the journal counts."""
-    segment = writer.segments.folder / "00000001.journal"
+    segment = path_of(writer) / "00000001.journal"
     segment.write_bytes(segment.read_bytes()[:200])
     records = list(journal.read(writer.segments))
     state = SweepState(SPEC)
@@ -136,7 +98,7 @@ def test_a_snapshot_beyond_a_cut_is_none(writer: Writer) -> None:
 def test_a_snapshot_of_what_was_never_acknowledged_is_none(writer: Writer) -> None:
     """One that a replaced controller's process kept, after another had taken over, is not used."""
     old = writer
-    new = Writer(writer.segments.folder).train(1)
+    new = Writer(FileSegments(path_of(writer))).train(1)
     offset = old.journal.size
     old.journal._segments.append(1, offset, sealed(b"", old.journal._checksum)[0])
     stale, place = replay._replayed(old.segments, SPEC)
@@ -155,7 +117,7 @@ def test_another_controller_goes_on_from_the_snapshot(writer: Writer) -> None:
     """It reads less, knows as much, and its own records follow."""
     whole = writer.journal.size
     writer.journal.close()
-    other = Writer(writer.segments.folder)
+    other = Writer(FileSegments(path_of(writer)))
     assert 0 < other.journal.replayed < whole
     assert writer.state.trials == other.state.trials
     other.train(2)
@@ -167,7 +129,7 @@ def test_a_snapshot_may_be_kept_of_a_snapshot(writer: Writer) -> None:
     """Each stands for all before it, over as many controllers as there were."""
     writer.journal.close()
     for _ in range(3):
-        other = Writer(writer.segments.folder).train(2)
+        other = Writer(FileSegments(path_of(writer))).train(2)
         replay.keep_snapshot(other.segments, SPEC)
         other.journal.close()
     assert other.state == replay.replayed(other.segments, SPEC)
@@ -185,7 +147,7 @@ def test_a_process_keeps_a_snapshot(tmp_path: Path) -> None:
     folder = SweepFolder(tmp_path / "s")
     folder.path.mkdir()
     folder.create(SPEC, origin={}, files={})
-    one = Writer(folder.path / "journal").train(2)
+    one = Writer(folder.journal).train(2)
     one.journal.close()
     replay.main(str(folder.path))
     assert one.state == replay.replayed(folder.journal, SPEC)
@@ -194,7 +156,7 @@ def test_a_process_keeps_a_snapshot(tmp_path: Path) -> None:
 
 def test_taking_over_twice_at_once_gives_two_epochs(tmp_path: Path) -> None:
     """The later one's records count, the earlier one's do not."""
-    first, second = Writer(tmp_path), Writer(tmp_path)
+    first, second = Writer(FileSegments(tmp_path)), Writer(FileSegments(tmp_path))
     assert (1, 2) == (first.journal.epoch, second.journal.epoch)
     with pytest.raises(StaleEpochError):
         first.train(1)

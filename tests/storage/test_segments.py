@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from s3_server import BUCKET, environment, s3_server
+from s3_server import BUCKET, environment
 
 from raysweep.storage.bucket import Bucket
 from raysweep.storage.bucket_segments import BucketSegments
@@ -20,13 +20,6 @@ BLOCKS = (b"first " * 4, b"second " * 5, b"third " * 6)
 JOINED = b"".join(BLOCKS)
 
 Make = Callable[[], Segments]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    """An S3 server's endpoint."""
-    with s3_server() as endpoint:
-        yield endpoint
 
 
 @pytest.fixture(params=["folder", "bucket"])
