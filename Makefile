@@ -39,24 +39,22 @@ format: $(STAMP)  ## write the code as ruff formats it
 mlflow: $(MLFLOW)  ## the environments with real MLflow clients, for the tests
 
 bench:  ## the benchmarks there are
-	@found=$$(ls benchmarks/*.py benchmarks/*/*.py 2>/dev/null); \
-	if [ -n "$$found" ]; then printf 'run one with $(VENV):\n%s\n' "$$found"; \
-	else echo 'There are no benchmarks yet, so nothing was measured.'; fi
+	@sed -n 's/^\(bench-[a-z-]*\):[^#]*##\(.*\)/  make \1\t\2/p' Makefile | expand -t 24
 
 bench-commits: $(STAMP)  ## a commit of the journal on a disk, in memory, in a bucket
-	PYTHONPATH=tests/storage $(VENV) benchmarks/commits/commits.py
+	PYTHONPATH=benchmarks:tests/storage $(VENV) benchmarks/commits/commits.py
 
 bench-replay: $(STAMP)  ## what a new controller takes to know a million reports again
-	$(VENV) benchmarks/replay/replay.py
+	PYTHONPATH=benchmarks $(VENV) benchmarks/replay/replay.py
 
 bench-tracking: $(STAMP) $(MLFLOW)  ## a log_metric against our endpoint and against mlflow server
-	$(VENV) benchmarks/tracking/log_metric.py
+	PYTHONPATH=benchmarks $(VENV) benchmarks/tracking/log_metric.py
 
 chaos: $(STAMP)  ## break a real sweep on purpose in every way; SEED=... for other moments
-	PYTHONUNBUFFERED=1 $(VENV) benchmarks/chaos/chaos.py
+	PYTHONUNBUFFERED=1 PYTHONPATH=benchmarks $(VENV) benchmarks/chaos/chaos.py
 
 chaos-controller: $(STAMP)  ## a sweep of 2,000 trials whose controller is killed every 5 seconds
-	PYTHONUNBUFFERED=1 $(VENV) benchmarks/chaos/controller_kills.py
+	PYTHONUNBUFFERED=1 PYTHONPATH=benchmarks $(VENV) benchmarks/chaos/controller_kills.py
 
 clean:  ## remove .venv and everything else that make and the tools wrote
 	rm -rf .venv .venv-mlflow .venv-mlflow-skinny .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-output dist

@@ -30,13 +30,12 @@ import disks
 import nodes
 import processes
 from faults import FAULTS
-from results import ROOT, written
+from record import RESULTS, written
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rounds import Fault, Outcome, Round, played
 
-RESULTS = ROOT / "benchmarks" / "results" / "chaos.json"
 UNDISTURBED = Fault(
     name="nothing",
     inject=lambda _: None,
@@ -206,7 +205,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=int(os.environ.get("SEED") or SEED))
     parser.add_argument("--only", nargs="+", metavar="TEXT", help="rows whose names hold this")
     parser.add_argument("--self-test", action="store_true", help="only make the audit fail")
-    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--results", type=Path, default=RESULTS / "chaos.json")
     return parser.parse_args()
 
 
@@ -260,9 +259,15 @@ def main() -> None:
         print(f"PROBLEM {problem}")
     if not problems:
         shutil.rmtree(work, ignore_errors=True)
-    about = {"seed": asked.seed, "quick": quick, "injected": injected, "spoilt_and_not_found": void}
     if not (asked.only or asked.self_test):
-        written(asked.results, [row.document() for row in rows], about)
+        written(
+            asked.results,
+            [row.document() for row in rows],
+            seed=asked.seed,
+            quick=quick,
+            injected=injected,
+            spoilt_and_not_found=void,
+        )
     sys.exit(f"what is left to look at: {work}" if problems else 0)
 
 

@@ -26,7 +26,7 @@ from typing import Any
 
 import processes
 import ray
-from results import ROOT, written
+from record import RESULTS, written
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -38,7 +38,6 @@ from raysweep.runtime.client import Client, connect
 from raysweep.runtime.status import Status
 from raysweep.storage import journal
 
-RESULTS = ROOT / "benchmarks" / "results" / "chaos-controller.json"
 TRIALS, QUICK = 2_000, 400
 SLOTS = 4
 REPORTS = 3  # of a trial
@@ -219,8 +218,13 @@ def main() -> None:
     print(f"{trials} trials, {len(seen.answers)} kills, {len(wrong)} problems")
     for problem in wrong:
         print(f"PROBLEM {problem}")
-    about = {"trials": trials, "kills": len(seen.answers), "problems": wrong}
-    written(RESULTS, found, about)
+    written(
+        RESULTS / "chaos-controller.json",
+        found,
+        trials=trials,
+        kills=len(seen.answers),
+        problems=wrong,
+    )
     sys.exit(1 if wrong else 0)
 
 

@@ -12,10 +12,7 @@ rounds. S3 is moto's server on this machine: a request costs what it costs to ca
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
-import json
 import os
-import platform
 import shutil
 import statistics
 import tempfile
@@ -25,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
+from record import QUICK, RESULTS, percentile, spread, written
 from rich.console import Console
 from rich.table import Table
 from s3_server import BUCKET, Fault, environment, proxy_of, s3_server
@@ -35,7 +33,6 @@ from raysweep.storage.bucket_segments import BucketSegments
 from raysweep.storage.journal import Journal
 from raysweep.storage.segments import FileSegments, Segments
 
-RESULTS = Path(__file__).resolve().parent.parent / "results" / "commits.json"
 REPORTS = 50  # of a commit
 DROPPED = 10  # of so many requests one is lost on its way
 
@@ -52,7 +49,7 @@ class Size:
 
 def size() -> Size:
     """What the environment asks for."""
-    return Size(rounds=2, commits=60) if os.environ.get("QUICK") else Size(rounds=7, commits=600)
+    return Size(rounds=2, commits=60) if QUICK else Size(rounds=7, commits=600)
 
 
 def event() -> Event:
@@ -134,9 +131,9 @@ def row(where: str, rounds: list[list[float]]) -> dict[str, object]:
         "where": where,
     }
     for share in (50, 99):
-        each = sorted(statistics.quantiles(took, n=100)[share - 1] for took in rounds)
+        each = [percentile(took, share) for took in rounds]
         made[f"p{share}"] = round(statistics.median(each), 3)
-        made[f"p{share}_spread"] = [round(each[0], 3), round(each[-1], 3)]
+        made[f"p{share}_spread"] = spread(each, 3)
     return made | {"commits": len(rounds[0]), "rounds": len(rounds)}
 
 
@@ -150,12 +147,6 @@ def shown(rows: list[dict[str, object]]) -> Table:
     return table
 
 
-def versions() -> dict[str, str]:
-    """What was measured."""
-    named = {name: importlib.metadata.version(name) for name in ("raysweep", "obstore", "moto")}
-    return {"python": platform.python_version(), "kernel": platform.release(), **named}
-
-
 def main() -> None:
     """Measure, show, write down."""
     asked = size()
@@ -166,10 +157,8 @@ def main() -> None:
                 rounds[where].append(measured(make(f"round-{number}"), asked.commits))
     rows = [row(where, took) for where, took in rounds.items()]
     Console(width=120).print(shown(rows))
-    machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
-    about = {"machine": machine, "versions": versions(), "rows": rows}
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    RESULTS.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    if not QUICK:
+        written(RESULTS / "commits.json", rows, packages=("raysweep", "obstore", "moto"))
 
 
 if __name__ == "__main__":

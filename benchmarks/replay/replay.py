@@ -10,10 +10,6 @@ each policy all of it is replayed, then what follows a snapshot that was kept af
 
 from __future__ import annotations
 
-import importlib.metadata
-import json
-import os
-import platform
 import statistics
 import tempfile
 import time
@@ -21,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from record import QUICK, RESULTS, spread, written
 from rich.console import Console
 from rich.table import Table
 
@@ -40,8 +37,6 @@ from raysweep.storage import replay
 from raysweep.storage.journal import Journal
 from raysweep.storage.segments import FileSegments
 
-RESULTS = Path(__file__).resolve().parent.parent / "results" / "replay.json"
-QUICK = bool(os.environ.get("QUICK"))
 TRIALS = 200 if QUICK else 2_000
 LENGTH = 500  # reports of a trial
 BATCH = 50
@@ -126,9 +121,9 @@ def row(name: str, segments: FileSegments, folder: Path) -> dict[str, object]:
         "what": f"replay of {TRIALS * LENGTH:,} reports, seconds",
         "policy": name,
         "whole": round(statistics.median(whole), 2),
-        "whole_spread": [round(min(whole), 2), round(max(whole), 2)],
+        "whole_spread": spread(whole, 2),
         "from_snapshot": round(statistics.median(kept), 2),
-        "from_snapshot_spread": [round(min(kept), 2), round(max(kept), 2)],
+        "from_snapshot_spread": spread(kept, 2),
         "snapshot_bytes": (folder / "snapshot").stat().st_size,
         "hold": "whole at most 10 s for 1,000,000 reports",
         "holds": bool(statistics.median(whole) <= 10 * TRIALS * LENGTH / 1e6),
@@ -158,14 +153,9 @@ def main() -> None:
     console = Console(width=100)
     console.print(table)
     console.print(f"{each} bytes a report on disk")
-    named = {name: importlib.metadata.version(name) for name in ("raysweep", "numpy", "msgpack")}
-    about = {
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-        "versions": {"python": platform.python_version(), **named},
-        "rows": [*rows, disk],
-    }
     if not QUICK:
-        RESULTS.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+        packages = ("raysweep", "numpy", "msgpack")
+        written(RESULTS / "replay.json", [*rows, disk], packages=packages)
 
 
 if __name__ == "__main__":

@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import importlib.metadata
 import json
 import os
-import platform
 import signal
 import socket
 import statistics
@@ -25,14 +23,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from record import QUICK, RESULTS, ROOT, percentile, spread, written
 from rich.console import Console
 from rich.table import Table
 
 from raysweep.runtime.tracking import TrackedRun, Tracking
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 PYTHON = ROOT / ".venv-mlflow" / "bin" / "python"
-RESULTS = ROOT / "benchmarks" / "results" / "tracking.json"
 HOLD = 0.2  # of what mlflow server takes, at most, for the median call
 PATIENCE = 120.0  # seconds until the peer must have started
 
@@ -60,7 +57,7 @@ class Size:
 
 def size() -> Size:
     """What the environment asks for."""
-    return Size(rounds=3, calls=150) if os.environ.get("QUICK") else Size(rounds=7, calls=300)
+    return Size(rounds=3, calls=150) if QUICK else Size(rounds=7, calls=300)
 
 
 @contextlib.contextmanager
@@ -131,18 +128,12 @@ def measured(environment: Mapping[str, str], calls: int) -> list[float]:
     return [1000 * seconds for seconds in json.loads(ran.stdout.splitlines()[-1])]
 
 
-def percentile(values: list[float], share: int) -> float:
-    """One of the 99 cuts of what was measured."""
-    return statistics.quantiles(values, n=100)[share - 1]
-
-
 def rows(rounds: Mapping[str, list[list[float]]]) -> list[dict[str, object]]:
     """What is written down: for each percentile the median over rounds, and the spread."""
     made: list[dict[str, object]] = []
     for share, hold in ((50, HOLD), (99, None)):
         each = {
-            side: sorted(percentile(values, share) for values in found)
-            for side, found in rounds.items()
+            side: [percentile(values, share) for values in found] for side, found in rounds.items()
         }
         median = {side: statistics.median(values) for side, values in each.items()}
         ratio = median["raysweep"] / median["peer"]
@@ -150,25 +141,18 @@ def rows(rounds: Mapping[str, list[list[float]]]) -> list[dict[str, object]]:
         row |= {side: round(value, 3) for side, value in median.items()}
         row |= {"ratio": round(ratio, 3), "hold": hold}
         row |= {"holds": None if hold is None else ratio <= hold}
-        row |= {
-            f"{side}_spread": [round(values[0], 3), round(values[-1], 3)]
-            for side, values in each.items()
-        }
+        row |= {f"{side}_spread": spread(values, 3) for side, values in each.items()}
         made.append(row)
     return made
 
 
-def versions() -> dict[str, str]:
-    """What was measured."""
+def mlflow_version() -> str:
+    """The peer's."""
     script = "import mlflow; print(mlflow.__version__)"
     asked = subprocess.run(  # noqa: S603  (our own environment's)
         [PYTHON, "-c", script], check=True, capture_output=True, text=True
     )
-    return {
-        "python": platform.python_version(),
-        "raysweep": importlib.metadata.version("raysweep"),
-        "mlflow": asked.stdout.strip(),
-    }
+    return asked.stdout.strip()
 
 
 def shown(found: list[dict[str, object]]) -> Table:
@@ -193,10 +177,9 @@ def main() -> None:
                 rounds["peer"].append(measured(their, asked.calls))
     found = rows(rounds)
     Console(width=140).print(shown(found))
-    machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
-    about = {"machine": machine, "versions": versions(), "rows": found}
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    RESULTS.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    if not QUICK:
+        versions = {"mlflow": mlflow_version()}
+        written(RESULTS / "tracking.json", found, packages=["raysweep"], versions=versions)
 
 
 if __name__ == "__main__":
