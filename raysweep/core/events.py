@@ -181,11 +181,14 @@ class Exchanged:
     reports: tuple[Reports, ...] = ()
     checkpoints: tuple[Checkpoint, ...] = ()
     ends: tuple[End, ...] = ()
+    ahead: int = 0  # how many trials the slot takes beyond its places, to begin one after the other
+    returned: tuple[AttemptId, ...] = ()  # of those, given back: they had not begun
 
     @property
     def has_news(self) -> bool:
         """Whether the slot said anything beyond being there."""
-        return bool(self.begun or self.fresh or self.reports or self.checkpoints or self.ends)
+        said = self.begun or self.fresh or self.reports or self.checkpoints or self.ends
+        return bool(said or self.returned)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,9 @@ One rule: delivery at least once, effect exactly once. A slot keeps what it has 
 acknowledged and sends it again; the controller recognises what it has seen by one integer an
 attempt, and repeats what it has ordered until the slot lists it. `SlotBook` is the slot's end,
 `Reception` the controller's door; what a request means is `raysweep.core.state`'s to say.
+
+A slot may take more trials than it has places for: they lie in its queue, not begun, so that the
+next one begins without asking. What lies there can be taken back by either side.
 """
 
 from __future__ import annotations
@@ -37,11 +40,14 @@ class Request:
     incarnation: int
     sequence: int  # 1, 2, 3, ...; one request is in flight
     places: int
-    holds: tuple[AttemptId, ...] = ()  # those that end in this request included
+    holds: tuple[AttemptId, ...] = ()  # those that end in this request or are returned included
     fresh: tuple[AttemptId, ...] = ()
     reports: tuple[Reports, ...] = ()
     checkpoints: tuple[Checkpoint, ...] = ()
     ends: tuple[End, ...] = ()
+    ahead: int = 0  # how many it takes beyond its places
+    queued: tuple[AttemptId, ...] = ()  # of those that it holds: not begun
+    returned: tuple[AttemptId, ...] = ()  # of these: given back
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +117,8 @@ class SlotBook:
 
     `report`, `fresh`, `checkpoint` and `end` note what happens; `request` gathers it; `digest`
     takes the answer and returns what is new to do. A request whose answer does not come is
-    followed by another that repeats what has not been acknowledged.
+    followed by another that repeats what has not been acknowledged. After an end `next_to_begin`
+    says what takes its place.
     """
 
     def __init__(self, *, slot: int, incarnation: int, places: int) -> None:
@@ -120,6 +127,7 @@ class SlotBook:
         self._slot = slot
         self._incarnation = incarnation
         self.places = places
+        self.ahead = 0  # how many attempts it takes beyond its places
         self._sequence = 0
         self._held: dict[AttemptId, _Held] = {}
 
@@ -135,8 +143,20 @@ class SlotBook:
 
     @property
     def urgent(self) -> bool:
-        """Whether a place has become free that a trial could use."""
-        return any(held.end is not None for held in self._held.values())
+        """Whether a place has become free that a trial could use, or will be before long."""
+        ended = any(held.end is not None for held in self._held.values())
+        return ended and 2 * self.queued <= self.ahead
+
+    @property
+    def queued(self) -> int:
+        """How many attempts wait here for a place."""
+        return sum(held.in_queue for held in self._held.values())
+
+    @property
+    def next_up(self) -> list[Assign]:
+        """Of these, as many as there are places: those that begin next."""
+        queue = [held.assign for held in self._held.values() if held.in_queue]
+        return queue[: self.places]
 
     def report(self, id_: AttemptId, metrics: Mapping[str, float], at: float) -> int:
         """Note a report made `at` seconds into the attempt; returns its number."""
@@ -162,6 +182,20 @@ class SlotBook:
         """The number of the attempt's last report; 0 before the first."""
         return self._held[id_].last
 
+    def next_to_begin(self) -> list[Assign]:
+        """The assignments that there are places for now; they have begun when this returns."""
+        free = self.places - sum(held.is_running for held in self._held.values())
+        queue = [held for held in self._held.values() if held.in_queue]
+        begin = queue[: max(0, free)]
+        for held in begin:
+            held.begun = True
+        return [held.assign for held in begin]
+
+    def give_back(self) -> None:
+        """Give back what lies in the queue."""
+        for held in self._held.values():
+            held.returned = held.returned or held.in_queue
+
     def request(self) -> Request:
         """The next request: all that is not acknowledged."""
         self._sequence += 1
@@ -177,10 +211,13 @@ class SlotBook:
             reports=tuple(block for attempt in held for block in attempt.blocks()),
             checkpoints=tuple(one for attempt in held for one in attempt.checkpoints),
             ends=tuple(attempt.end for attempt in held if attempt.end is not None),
+            ahead=self.ahead,
+            queued=tuple(attempt.id for attempt in held if not attempt.begun),
+            returned=tuple(attempt.id for attempt in held if attempt.returned),
         )
 
     def digest(self, request: Request, reply: Reply) -> list[Assign | Stop]:
-        """Take the answer to a request; returns the assignments and stops not yet known here.
+        """Take the answer to a request; returns the stops not yet known here, and what begins now.
 
         A stop of an attempt that is not the slot's to run any more has an empty reason. An answer
         from an older epoch is that of a controller which has been replaced, and the answer to
@@ -198,24 +235,24 @@ class SlotBook:
         if reply.refused is not None:
             return []
         self._settle(request)
-        return [*self._new_stops(reply), *self._new_assigns(reply)]
+        stops = list(self._new_stops(reply))
+        for assign in reply.assigns:
+            if assign.id not in self._held:
+                self._held[assign.id] = _Held(id=assign.id, assign=assign)
+        return [*stops, *self.next_to_begin()]
 
     def _settle(self, request: Request) -> None:
         """All that the request held is journaled: it need not be said again."""
+        queued = set(request.queued)
         for id_ in request.holds:
             if id_ in self._held:
+                self._held[id_].listed_as_begun = id_ not in queued
                 self._held[id_].listed = True
-        for end in request.ends:
-            self._held.pop(end.id, None)
+        for id_ in (*request.returned, *(end.id for end in request.ends)):
+            self._held.pop(id_, None)
         for held in self._held.values():
             held.checkpoints = [one for one in held.checkpoints if one not in request.checkpoints]
             held.fresh = held.fresh and held.id not in request.fresh
-
-    def _new_assigns(self, reply: Reply) -> Iterator[Assign]:
-        for assign in reply.assigns:
-            if assign.id not in self._held:
-                self._held[assign.id] = _Held(id=assign.id)
-                yield assign
 
     def _new_stops(self, reply: Reply) -> Iterator[Stop]:
         for stop in reply.stops:
@@ -223,7 +260,7 @@ class SlotBook:
                 self._held[stop.id].told = True
                 yield stop
         for id_ in reply.drops:
-            if dropped := self._held.pop(id_, None):
+            if (dropped := self._held.pop(id_, None)) and dropped.begun:
                 yield dropped.drop()
 
 
@@ -232,6 +269,9 @@ class _Held:
     """One attempt on the slot's side."""
 
     id: AttemptId
+    assign: Assign
+    begun: bool = False
+    returned: bool = False  # given back unbegun
     last: int = 0
     acknowledged: int = 0
     closed: list[Reports] = field(default_factory=list)  # encoded once, sent until acknowledged
@@ -243,15 +283,24 @@ class _Held:
     fresh: bool = False
     told: bool = False  # whether a stop was passed on
     listed: bool = False  # whether the controller knows that the slot has it
+    listed_as_begun: bool = False  # and that it has begun
 
     @property
     def unacknowledged(self) -> int:
         return self.last - self.acknowledged
 
     @property
+    def in_queue(self) -> bool:
+        return not self.begun and not self.returned
+
+    @property
+    def is_running(self) -> bool:
+        return self.begun and self.end is None
+
+    @property
     def waiting(self) -> bool:
-        unsaid = self.unacknowledged or self.checkpoints or self.fresh or self.end
-        return bool(unsaid or not self.listed)
+        unsaid = self.unacknowledged or self.checkpoints or self.fresh or self.end or self.returned
+        return bool(unsaid or not self.listed or self.begun != self.listed_as_begun)
 
     def report(self, metrics: Mapping[str, float], at: float) -> int:
         names = tuple(metrics)

@@ -19,6 +19,7 @@ def novel(roster: Roster, request: Request, time: float) -> Exchanged | Refusal:
     if roster.superseded(request.slot, request.incarnation):
         return Refusal.SUPERSEDED
     last = _last_reports(roster, request)
+    queued = frozenset(request.queued)
     reports = _new_reports(request, last)
     if reports is None or _lacks_reports(request, last):
         return Refusal.GAP
@@ -27,11 +28,15 @@ def novel(roster: Roster, request: Request, time: float) -> Exchanged | Refusal:
         slot=request.slot,
         incarnation=request.incarnation,
         places=request.places,
-        begun=tuple(id_ for id_ in last if _trial_is_assigned(roster, id_)),
+        begun=tuple(id_ for id_ in last if id_ not in queued and _trial_is_assigned(roster, id_)),
         fresh=tuple(id_ for id_ in request.fresh if id_ in last and _can_start_anew(roster, id_)),
         reports=tuple(reports),
         checkpoints=tuple(_new_checkpoints(roster, request, last)),
         ends=tuple(end for end in request.ends if end.id in last),
+        ahead=request.ahead,
+        returned=tuple(
+            id_ for id_ in request.returned if id_ in last and _trial_is_assigned(roster, id_)
+        ),
     )
 
 
@@ -46,7 +51,12 @@ def owed(roster: Roster, request: Request) -> tuple[list[Assign], list[Stop], li
     if roster.superseded(request.slot, request.incarnation):  # it was, since it was heard
         return [], [], [*request.holds]
     held = [roster.trials[number] for number in sorted(roster.slots[request.slot].holds)]
-    assigns = [trial.order_to_run() for trial in held if trial.state is TrialState.ASSIGNED]
+    listed = frozenset(request.holds)
+    assigns = [
+        trial.order_to_run()
+        for trial in held
+        if trial.state is TrialState.ASSIGNED and trial.id not in listed
+    ]
     stops = [trial.order_to_stop() for trial in held if trial.state is TrialState.STOPPING]
     owned = {trial.id for trial in held}
     return assigns, stops, [id_ for id_ in request.holds if id_ not in owned]

@@ -23,6 +23,7 @@ class Slot:
 
     incarnation: int
     places: int = 0
+    ahead: int = 0  # how many trials it takes beyond its places
     lost: bool = False
     holds: set[int] = field(default_factory=set)  # numbers of the trials that are its to run
 
@@ -31,26 +32,30 @@ class Slot:
 class Roster:
     """Every trial and every slot of a sweep; equal to another that would answer alike."""
 
-    most_live: int | None  # trials on slots at once; None: as many as the slots have places for
+    most_live: int | None  # trials that run at once; None: as many as the slots have places for
     trials: list[Trial] = field(default_factory=list)  # by number
     slots: dict[int, Slot] = field(default_factory=dict)
     counts: Counter[TrialState] = field(default_factory=Counter)
     live: set[int] = field(default_factory=set)  # numbers of the trials that are on a slot
+    queued: set[int] = field(default_factory=set)  # of these: beyond its places, and not begun
     # Numbers of those that wait, lowest first: what was lost or failed goes before what is new.
     waiting: SortedList = field(default_factory=SortedList)
 
     def kept(self) -> list[Any]:
         """All that a snapshot keeps, as plain lists: `Roster.restored` reads it."""
-        slots = [[n, s.incarnation, s.places, s.lost] for n, s in self.slots.items()]
-        return [to_plain(self.trials), slots]
+        slots = [[n, s.incarnation, s.places, s.ahead, s.lost] for n, s in self.slots.items()]
+        return [to_plain(self.trials), slots, sorted(self.queued)]
 
     @classmethod
     def restored(cls, most_live: int | None, kept: list[Any]) -> Self:
         """The roster that gave `kept`."""
-        trials, slots = kept
+        trials, slots, queued = kept
         roster = cls(most_live, [from_plain(Trial, trial) for trial in trials])
-        for number, incarnation, places, lost in slots:
-            roster.slots[number] = Slot(incarnation=incarnation, places=places, lost=lost)
+        for number, incarnation, places, ahead, lost in slots:
+            roster.slots[number] = Slot(
+                incarnation=incarnation, places=places, ahead=ahead, lost=lost
+            )
+        roster.queued.update(queued)
         roster.counts.update(trial.state for trial in roster.trials)
         for trial in roster.trials:
             if trial.state is TrialState.WAITING:
@@ -77,6 +82,7 @@ class Roster:
         trial.step(step)
         self.counts[before] -= 1
         self.counts[trial.state] += 1
+        self.queued.discard(number)
         if before is TrialState.WAITING:
             self.waiting.remove(number)
         elif trial.state is TrialState.WAITING:
@@ -92,6 +98,8 @@ class Roster:
         slot = self.slots[number]
         self.step(trial, Step.ASSIGN)
         trial.begin_attempt(number, slot.incarnation)
+        if not self._has_free_place(slot):
+            self.queued.add(trial.number)
         slot.holds.add(trial.number)
         return trial.order_to_run()
 
@@ -100,8 +108,23 @@ class Roster:
         slot = self.slots[number]
         if slot.lost or not self.waiting:
             return False
-        crowded = self.most_live is not None and len(self.live) >= self.most_live
-        return not crowded and len(slot.holds) < slot.places
+        if not self._has_free_place(slot):
+            return self._may_queue(slot)
+        return self.most_live is None or len(self.live) - len(self.queued) < self.most_live
+
+    def _has_free_place(self, slot: Slot) -> bool:
+        return len(slot.holds - self.queued) < slot.places
+
+    def _may_queue(self, slot: Slot) -> bool:
+        """Whether the slot may have a trial before there is a place for it.
+
+        Only while more wait than there are slots, so that none runs dry while trials lie elsewhere;
+        and none that had an attempt before: one that ends its slot must not take others along again.
+        """
+        if len(slot.holds & self.queued) >= slot.ahead or len(self.waiting) <= len(self.slots):
+            return False
+        first: int = self.waiting[0]
+        return self.trials[first].attempt == 0
 
     def superseded(self, number: int, incarnation: int) -> bool:
         """Whether this actor of a slot was given up."""

@@ -108,6 +108,11 @@ class Standing:
         left = ahead if self.total_trials is None else self.total_trials - len(self.trials)
         return max(0, min(left, ahead - len(self.roster.waiting)))
 
+    @property
+    def room(self) -> int:
+        """How many trials the slots take, those that they hold ready included."""
+        return sum(slot.places + slot.ahead for slot in self.slots.values() if not slot.lost)
+
     def slots_wanted(self) -> int | None:
         """How many slots of one place have something to run; None when there is no bound."""
         if self.over:

@@ -185,6 +185,8 @@ class SweepState(Standing):
             self._take_checkpoint(self._speaker(checkpoint.id, event), checkpoint)
         for end in event.ends:
             self._take_end(self._speaker(end.id, event), end, event.time)
+        for id_ in event.returned:
+            self._take_back(self.roster.owned(id_, event.slot, event.incarnation))
         for trial in self._handed_to(event.slot):
             self._commands.append(self.roster.assign(trial, event.slot))
 
@@ -204,8 +206,9 @@ class SweepState(Standing):
     # --- what a slot says -------------------------------------------------------------------------
 
     def _welcome(self, event: Exchanged) -> None:
-        """Note that the slot is there, and with how many places."""
-        self._replaced(event.slot, event.incarnation, event.time).places = event.places
+        """Note that the slot is there, and how many trials it takes."""
+        slot = self._replaced(event.slot, event.incarnation, event.time)
+        slot.places, slot.ahead = event.places, event.ahead
 
     def _replaced(self, number: int, incarnation: int, time: float) -> Slot:
         """The slot as this incarnation of it; what its predecessor held is lost."""
@@ -280,6 +283,10 @@ class SweepState(Standing):
             self._fail_attempt(trial, end, time)
         else:
             self._complete(trial, time)
+
+    def _take_back(self, trial: Trial | None) -> None:
+        if trial is not None and trial.state is TrialState.ASSIGNED:
+            self.roster.step(trial, Step.GIVE_BACK)
 
     def _end_stopping(self, trial: Trial, end: End, time: float) -> None:
         assert trial.cause is not None

@@ -35,6 +35,7 @@ class Step(StrEnum):
     BEGIN = "begin"
     STOP = "stop"  # somebody decides that it ends
     LOSE = "lose"  # its slot is gone
+    GIVE_BACK = "give back"  # its slot has no place for it after all
     RETRY = "retry"  # its attempt failed and it has another
     COMPLETE = "complete"
     FAIL = "fail"
@@ -55,6 +56,7 @@ TRANSITIONS: Mapping[TrialState, Mapping[Step, TrialState]] = {
     TrialState.ASSIGNED: {
         Step.BEGIN: TrialState.RUNNING,
         Step.LOSE: TrialState.WAITING,
+        Step.GIVE_BACK: TrialState.WAITING,
         Step.CANCEL: TrialState.CANCELED,  # taken back
     },
     TrialState.RUNNING: {

@@ -15,9 +15,26 @@ from raysweep.runtime import pace
 def has_effect(state: SweepState, news: Exchanged) -> bool:
     """Whether this exchange is worth a record: it says something, or can be given something."""
     known = state.slots.get(news.slot)
-    if known is None or (known.incarnation, known.places) != (news.incarnation, news.places):
+    if known is None:
+        return True
+    if (known.incarnation, known.places, known.ahead) != (
+        news.incarnation,
+        news.places,
+        news.ahead,
+    ):
         return True
     return news.has_news or state.can_assign(news.slot)
+
+
+def no_news(request: Request, time: float) -> Exchanged:
+    """What a request comes to once all that it says is known: the slot is there."""
+    return Exchanged(
+        time=time,
+        slot=request.slot,
+        incarnation=request.incarnation,
+        places=request.places,
+        ahead=request.ahead,
+    )
 
 
 def reply(

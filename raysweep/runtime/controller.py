@@ -25,7 +25,6 @@ import ray
 from raysweep.core.events import (
     CancelAsked,
     Event,
-    Exchanged,
     Finish,
     LimitsChanged,
     Opened,
@@ -85,6 +84,7 @@ class Controller:
         self._finished = False  # whether the results are written and the slots gone
         self._news = asyncio.Event()  # replaced each time something new can be handed out
         self._proposing = asyncio.Event()
+        self._ahead = pace.AHEAD  # trials that should wait for a slot
         self._tasks: set[asyncio.Task[None]] = set()
         self._crew = Crew(self._spec, self._folder, self._post, self._slot_lost, self._doubted)
         self._open(charge)
@@ -143,7 +143,7 @@ class Controller:
         if answers.has_effect(self._state, news):
             self._apply(news)
         if not self._state.slots[request.slot].holds:
-            await self._hold(news)
+            await self._hold(request)
         reply = answers.reply(
             self._state,
             request,
@@ -154,13 +154,13 @@ class Controller:
         await self._scribe.committed()
         return reply
 
-    async def _hold(self, news: Exchanged) -> None:
+    async def _hold(self, request: Request) -> None:
         """Keep an idle slot's request until there is a trial for it, or it is time to answer."""
         until = time.monotonic() + HOLD
-        while not (self._state.over or self._scribe.refused or self._state.slots[news.slot].lost):
-            if self._state.can_assign(news.slot):
-                self._apply(Exchanged(time=self._clock.now(), slot=news.slot,
-                                      incarnation=news.incarnation, places=news.places))  # fmt: skip
+        slots = self._state.slots
+        while not (self._state.over or self._scribe.refused or slots[request.slot].lost):
+            if self._state.can_assign(request.slot):
+                self._apply(answers.no_news(request, self._clock.now()))
                 return
             if (left := until - time.monotonic()) <= 0:
                 return
@@ -209,7 +209,8 @@ class Controller:
         for line in lines(event, commands, self._state):
             self._log.append(line)
             self._logged += 1
-        self._proposing.set()
+        if self._runs_low:
+            self._proposing.set()
         if self._begun and any(isinstance(command, Finish) for command in commands):
             self._spawn(self._finish())
         self._stir()
@@ -242,15 +243,16 @@ class Controller:
 
     async def _sample(self) -> None:
         """Keep trials waiting, as long as there are any to propose."""
+        learns = self._spec.sampler.learns
         while not (self._state.over or self._replaced):
-            ahead = pace.ahead(self._crew.size, learns=self._spec.sampler.learns)
-            wanted = 0 if self._scribe.refused else self._state.proposals_wanted(ahead)
-            if not wanted:
+            self._ahead = pace.ahead(self._crew.size, self._state.room, learns=learns)
+            wanted = self._state.proposals_wanted(self._ahead)
+            if self._scribe.refused or not (wanted and self._runs_low):
                 self._proposing.clear()
                 await _wait(self._proposing, LOOK)
                 continue
             numbers = range(len(self._state.trials), len(self._state.trials) + wanted)
-            known = self._state.observations() if self._spec.sampler.learns else []
+            known = self._state.observations() if learns else []
             try:
                 drawn = await asyncio.to_thread(draw, self._spec, known, numbers)
             except Exception as error:  # the sampler may be anyone's: whatever it raises is told
@@ -265,6 +267,11 @@ class Controller:
                     known=len(known),
                 )
             )
+
+    @property
+    def _runs_low(self) -> bool:
+        """Whether so few trials wait that it is worth asking the sampler, which answers many at once."""
+        return self._spec.sampler.learns or 2 * len(self._state.roster.waiting) <= self._ahead
 
     async def _look(self) -> None:
         """Look after time limits and leases."""

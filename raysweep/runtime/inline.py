@@ -1,4 +1,4 @@
-"""Trials in the slot's own process, a thread each: `isolation="none"`, for light functions.
+"""Trials in the slot's own process, on threads that are kept: `isolation="none"`, for light functions.
 
 One rule: it answers as `raysweep.runtime.process` does. What it cannot do is end a function that
 never reports; such a slot ends as a whole and is replaced.
@@ -12,27 +12,39 @@ import pickle
 import queue
 import sys
 import threading
-from collections.abc import AsyncIterator
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
 from raysweep.core.events import Ending
 from raysweep.runtime.failures import failure
-from raysweep.runtime.trial import Message, Order, TrainingFunction, run
+from raysweep.runtime.messages import Message, Order
+from raysweep.runtime.trial import TrainingFunction, run
 from raysweep.storage.folder import SweepFolder
 
+BACKLOG = 10_000  # messages that a trial may be ahead of its slot
+PAUSE = 0.002  # seconds between looks whether the slot has caught up
 
-@dataclass(slots=True)
+
+@dataclass(slots=True, eq=False)
 class InlineTrial:
-    """A trial in a thread, and its channel."""
+    """A trial on a thread, and its channel."""
 
     loop: asyncio.AbstractEventLoop
     gone: asyncio.Event = field(default_factory=asyncio.Event)
-    said: asyncio.Queue[Message | None] = field(default_factory=asyncio.Queue)
+    said: deque[Message] = field(default_factory=deque)
+    heard: asyncio.Event = field(default_factory=asyncio.Event)  # that something was said
     told: queue.SimpleQueue[Message] = field(default_factory=queue.SimpleQueue)
+    over: bool = False  # whether the function has returned
+    _calling: bool = False  # whether the loop is to wake up already
 
     def send(self, message: Message) -> None:
-        """Say something, from the trial's thread."""
-        self.loop.call_soon_threadsafe(self.said.put_nowait, message)
+        """Say something, from the trial's thread; one that is far ahead waits."""
+        while len(self.said) >= BACKLOG:
+            time.sleep(PAUSE)
+        self.said.append(message)
+        self._call()
 
     def receive(self, *, wait: bool) -> Message | None:
         """What the trial is told, on its thread."""
@@ -45,10 +57,18 @@ class InlineTrial:
         """A thread's channel has none."""
         raise OSError("a trial in the slot's own process cannot be waited for with select")
 
-    async def messages(self) -> AsyncIterator[Message]:
-        """What the trial says, until its function has returned."""
-        while (message := await self.said.get()) is not None:
-            yield message
+    async def messages(self) -> AsyncIterator[list[Message]]:
+        """What the trial says, as much as there is each time, until its function has returned."""
+        while True:
+            await self.heard.wait()
+            self.heard.clear()
+            self._calling = False
+            over = self.over  # before the last look at what was said
+            if batch := [self.said.popleft() for _ in range(len(self.said))]:
+                yield batch
+            if over:
+                self.gone.set()
+                return
 
     def tell(self, message: Message) -> None:
         """Tell the trial something."""
@@ -56,6 +76,8 @@ class InlineTrial:
 
     async def stop(self, reason: str, grace: float) -> None:
         """Ask the trial to end; a thread that does not takes the slot with it."""
+        if self.over:
+            return
         self.tell(["stop", reason])
         try:
             await asyncio.wait_for(self.gone.wait(), max(grace, 1.0))
@@ -71,16 +93,27 @@ class InlineTrial:
         try:
             run(function, order, self)
         finally:
-            self.loop.call_soon_threadsafe(self.said.put_nowait, None)
-            self.loop.call_soon_threadsafe(self.gone.set)
+            self.end()
+
+    def end(self) -> None:
+        """Nothing more will be said."""
+        self.over = True
+        self._call()
+
+    def _call(self) -> None:
+        """Wake the loop, once for all that is said before it looks."""
+        if not self._calling:
+            self._calling = True
+            self.loop.call_soon_threadsafe(self.heard.set)
 
 
 class Inline:
-    """Starts trials in threads."""
+    """Runs trials on threads."""
 
     def __init__(self, folder: SweepFolder) -> None:
         self.broken: Message | None = None
         self._function: TrainingFunction | None = None
+        self._idle: list[queue.SimpleQueue[tuple[InlineTrial, Order]]] = []  # a thread's inbox each
         sys.path.append(str(folder.sources))
         try:
             self._function = pickle.loads(folder.code.read_bytes())  # noqa: S301  (the user's own code, from the sweep's own folder)
@@ -94,15 +127,32 @@ class Inline:
     def hold_until(self, moment: float) -> None:
         """Threads stand still with their slot."""
 
+    def stand_by(self, orders: Sequence[Order]) -> None:
+        """A thread starts at once."""
+
     async def start(self, order: Order) -> InlineTrial:
-        """Start a trial."""
+        """Start a trial, on a thread that has none."""
         trial = InlineTrial(asyncio.get_running_loop())
         if self._function is None:
-            trial.said.put_nowait(None)
-            trial.gone.set()
+            trial.end()
             return trial
-        threading.Thread(target=trial.work, args=(self._function, order), daemon=True).start()
+        inbox = self._idle.pop() if self._idle else self._new_thread(self._function)
+        inbox.put((trial, order))
         return trial
+
+    def _new_thread(
+        self, function: TrainingFunction
+    ) -> queue.SimpleQueue[tuple[InlineTrial, Order]]:
+        inbox: queue.SimpleQueue[tuple[InlineTrial, Order]] = queue.SimpleQueue()
+
+        def serve() -> None:
+            while True:
+                trial, order = inbox.get()
+                trial.work(function, order)
+                self._idle.append(inbox)
+
+        threading.Thread(target=serve, daemon=True).start()
+        return inbox
 
     async def close(self) -> None:
         """Nothing to end: the threads go with the slot's process."""

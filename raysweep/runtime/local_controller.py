@@ -12,7 +12,6 @@ from pathlib import Path
 
 from raysweep.core.events import (
     Event,
-    Exchanged,
     Opened,
     Params,
     Proposed,
@@ -220,14 +219,7 @@ class LocalController:
         """Give what waits to those who wait, the longest first."""
         while self._held and self.state.can_assign(slot := next(iter(self._held))):
             request = self._held.pop(slot)
-            self._apply(
-                Exchanged(
-                    time=self._now(),
-                    slot=slot,
-                    incarnation=request.incarnation,
-                    places=request.places,
-                )
-            )
+            self._apply(answers.no_news(request, self._now()))
             self._answer(request)
 
     # --- beside the loop --------------------------------------------------------------------------
@@ -235,7 +227,7 @@ class LocalController:
     def _sample(self) -> None:
         """Have trials proposed, as long as any are wanted; what is known is what is known now."""
         wanted = self.state.proposals_wanted(
-            pace.ahead(self._size, learns=self._spec.sampler.learns)
+            pace.ahead(self._size, self.state.room, learns=self._spec.sampler.learns)
         )
         if self._sampling or not wanted:
             return

@@ -2,7 +2,8 @@
 
 One rule: it does what `raysweep.runtime.slot` does, at the moments at which that would. With one
 difference: while it has nothing to say and nothing to hear it speaks only every third of a lease,
-so that a day of virtual time costs no more than what happens in it.
+so that a day of virtual time costs no more than what happens in it. And since a
+message takes no time here, nothing is worth holding ready: the slot's queue stays empty.
 """
 
 from __future__ import annotations

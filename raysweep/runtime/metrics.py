@@ -20,7 +20,12 @@ def checked(metrics: Mapping[str, Any]) -> dict[str, float]:
     Raises:
         MetricError: one of them is none.
     """
-    return {_name(name): _number(name, value) for name, value in metrics.items()}
+    return {
+        name if type(name) is str and name and name.isascii() else _name(name): (
+            value if type(value) is float else _number(name, value)
+        )
+        for name, value in metrics.items()  # most by far are plain, and need no more than a look
+    }
 
 
 def _name(name: object) -> str:

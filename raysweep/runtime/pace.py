@@ -1,4 +1,4 @@
-"""The pace of a sweep: how often slots speak, and how far the sampler runs ahead of them.
+"""The pace of a sweep: how often slots speak, what they hold ready, how far the sampler runs ahead.
 
 One rule: a slot speaks at once when a place is free, after a tick when it has something to say,
 and now and then to show that it is there; so a controller's load grows with its slots, never with
@@ -6,6 +6,8 @@ their reports.
 """
 
 from __future__ import annotations
+
+import math
 
 from raysweep.core.exchange import SlotBook
 
@@ -15,6 +17,12 @@ LEAST_TICK = 0.05  # seconds that a slot gathers reports, at least
 REQUESTS_A_SECOND = 500  # that the slots together may make: the tick grows with their number
 MOST_MARGIN = 10.0  # seconds: what a clock may be off by, and what it takes to kill a trial
 AHEAD = 16  # trials that wait for a slot, at least, so that a sampler's time is nobody's
+WORTH_A_QUEUE = 0.0005  # share of a trial's time that an exchange may take
+LONGEST_QUEUE = 32  # trials
+LEAST_PATIENCE = (
+    1.0  # seconds that a trial lies in a slot's queue, at most, or some times the usual
+)
+FRESH = 0.2  # how much the latest of several durations counts
 
 
 def tick(slots: int) -> float:
@@ -35,12 +43,40 @@ def margin(lease: float) -> float:
     return min(MOST_MARGIN, lease)
 
 
-def ahead(slots: int, *, learns: bool) -> int:
-    """How many trials should wait for so many slots.
+def ahead(slots: int, room: int, *, learns: bool) -> int:
+    """How many trials should wait for so many slots, which together take as many as there is room for.
 
     Of a sampler that learns few: what waits was proposed without what has come to light since.
     """
-    return max(1, slots // 8) if learns else max(AHEAD, 2 * slots)
+    return max(1, slots // 8) if learns else max(AHEAD, 2 * slots, 2 * room)
+
+
+def queue(exchange: float, trial: float) -> int:
+    """How many trials a slot should hold beyond those that run.
+
+    As many as end while it asks for more, twice; none where asking takes next to nothing of a
+    trial's time.
+
+    Args:
+        exchange: seconds from a request to its reply.
+        trial: seconds that a trial takes.
+
+    >>> queue(0.005, 60.0), queue(0.005, 2.0), queue(0.02, 0.004)
+    (0, 1, 10)
+    """
+    if exchange < WORTH_A_QUEUE * trial:
+        return 0
+    return LONGEST_QUEUE if trial <= 0 else min(LONGEST_QUEUE, math.ceil(2 * exchange / trial))
+
+
+def patience(trial: float) -> float:
+    """Seconds that what a slot holds ready waits there for a trial that usually takes so long."""
+    return max(LEAST_PATIENCE, 4 * trial)
+
+
+def average(before: float | None, latest: float) -> float:
+    """What something usually takes, seconds: of the latest times, the later ones first."""
+    return latest if before is None else before + FRESH * (latest - before)
 
 
 def due(book: SlotBook, sent: float, *, tick: float, heartbeat: float = HEARTBEAT) -> float:

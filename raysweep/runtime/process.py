@@ -13,19 +13,19 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgpack
 
-from raysweep.core.events import Ending
+from raysweep.core.events import AttemptId, Ending
 from raysweep.core.plain import to_plain
+from raysweep.runtime.messages import PACKET, Message, Order
 from raysweep.runtime.process_tree import MARK, kill_group, kill_marked, killed_by
-from raysweep.runtime.template import PACKET
-from raysweep.runtime.trial import Message, Order
 from raysweep.storage.folder import SweepFolder
 
+BATCH = 256  # packets that are read at once: whoever else has something to say comes next
 DEATHS = 3  # of templates in a row before the user's code is at fault
 FAREWELL = 10.0  # seconds that a template has to kill what it started
 TERM_TO_KILL = 5.0  # seconds between SIGTERM and SIGKILL
@@ -41,16 +41,22 @@ class TrialProcess:
     connection: socket.socket
     far_end: socket.socket  # the trial's, until the template has it
     give_up: Callable[[TrialProcess], None]  # for a trial that does not start
+    begun: bool = False  # whether it was given its order
     pid: int = 0  # 0 until it has started
     status: int | None = None  # as wait gives it
     gone: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def messages(self) -> AsyncIterator[Message]:
-        """What the trial says, until its process is gone."""
+    async def messages(self) -> AsyncIterator[list[Message]]:
+        """What the trial says, as much as there is each time, until its process is gone."""
         loop = asyncio.get_running_loop()
+        packet = memoryview(bytearray(PACKET))
         with self.connection, contextlib.suppress(ConnectionError):
-            while packet := await loop.sock_recv(self.connection, PACKET):
-                yield msgpack.unpackb(packet)
+            while size := await loop.sock_recv_into(self.connection, packet):
+                batch = [msgpack.unpackb(packet[:size])]
+                with contextlib.suppress(BlockingIOError):
+                    while len(batch) < BATCH and (size := self.connection.recv_into(packet)):
+                        batch.append(msgpack.unpackb(packet[:size]))
+                yield batch
 
     def bury(self, status: int | None) -> None:
         """The process is gone; what it said before is still heard, its orphans are not."""
@@ -118,6 +124,7 @@ class Processes:
         self._folder = folder
         self._environment = dict(environment)
         self._trials: dict[int, TrialProcess] = {}
+        self._standing_by: dict[AttemptId, tuple[int, TrialProcess]] = {}  # with their tokens
         self._tokens = 0
         self._template = 0  # its process id, once it has told it
         self._ready = False  # whether it has imported the user's code
@@ -159,24 +166,47 @@ class Processes:
             with contextlib.suppress(OSError):  # a template that is lost or hangs is seen elsewhere
                 self._control.send(msgpack.packb(lease), socket.MSG_DONTWAIT)
 
+    def stand_by(self, orders: Sequence[Order]) -> None:
+        """Have a process wait for each of these orders, and for no others.
+
+        Not where a process imports for itself: what it imports may take a GPU's memory.
+        """
+        wanted = {order.id for order in orders}
+        for id_ in self._standing_by.keys() - wanted:
+            _, trial = self._standing_by.pop(id_)
+            trial.connection.close()  # which ends it
+        for order in orders if self._ready and not self.afresh else ():
+            if order.id not in self._standing_by:
+                self._standing_by[order.id] = self._new(order)
+
     async def start(self, order: Order) -> TrialProcess:
         """Start a trial, now or as soon as the template is ready."""
+        token, trial = self._standing_by.pop(order.id, (0, None))
+        if trial is None or trial.gone.is_set():
+            token, trial = self._new(order)
+        trial.begun = True
+        with contextlib.suppress(OSError):  # it is gone since, which is heard
+            trial.connection.send(msgpack.packb(to_plain(order)))
+            self._control.send(msgpack.packb(["begun", token]), socket.MSG_DONTWAIT)
+        return trial
+
+    def _new(self, order: Order) -> tuple[int, TrialProcess]:
+        """A process that waits for its order, with the template's token for it."""
         here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         here.setblocking(False)
         trial = TrialProcess(order, here, there, self._give_up)
         if self.broken is not None:
             trial.bury(None)
-            return trial
-        here.send(msgpack.packb(to_plain(order)))
+            return 0, trial
         self._tokens += 1
         self._trials[self._tokens] = trial
         if self._ready:
             self._hand_over(self._tokens, trial)
-        return trial
+        return self._tokens, trial
 
     def _hand_over(self, token: int, trial: TrialProcess) -> None:
-        """Let the template start a trial."""
-        start = ["start", token, str(self._folder.log(trial.order.id.trial))]
+        """Let the template start a trial's process."""
+        start = ["start", token, str(self._folder.log(trial.order.id.trial)), trial.begun]
         with contextlib.suppress(OSError), trial.far_end as end:  # a lost template is seen below
             socket.send_fds(self._control, [msgpack.packb(start)], [end.fileno()])
 
@@ -221,6 +251,9 @@ class Processes:
                 trial.signal(signal.SIGKILL)
                 trial.bury(None)
             self._trials.clear()
+        for _, trial in self._standing_by.values():
+            trial.connection.close()
+        self._standing_by.clear()
         self._ready = False
         await asyncio.to_thread(self._starter.wait)
         if self.broken is None:

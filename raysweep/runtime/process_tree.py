@@ -89,10 +89,10 @@ def reap(*, but: Container[int]) -> None:
                 os.waitpid(child, os.WNOHANG)
 
 
-def kill_descendants() -> None:
-    """Kill and reap every child of this process, and theirs as they are adopted."""
+def kill_descendants(*, but: Container[int] = ()) -> None:
+    """Kill and reap every child of this process but some, and theirs as they are adopted."""
     for _ in range(GENERATIONS):
-        found = children()
+        found = [child for child in children() if child not in but]
         if not found:
             return
         for child in found:

@@ -6,7 +6,9 @@ interpreter that imports for itself, and the slot is told why.
 
 Started by `raysweep.runtime.process` with a socket to the slot as its standard of talk:
 
-    slot -> template   ["start", token, log file], with the socket of the trial
+    slot -> template   ["start", token, log file, whether it has its order], with the socket of
+                       the trial, which waits there for its order
+                       ["begun", token]                 the trial has its order now
                        ["lease", until when, process id of the slot]
     template -> slot   ["born", process id]
                        ["ready", why trials are started afresh, or ""]
@@ -49,6 +51,7 @@ import msgpack
 from raysweep.core.plain import from_plain
 from raysweep.errors import MetricError
 from raysweep.runtime.failures import failure
+from raysweep.runtime.messages import PACKET, Message, Order
 from raysweep.runtime.process_tree import (
     MARK,
     adopt_orphans,
@@ -57,11 +60,10 @@ from raysweep.runtime.process_tree import (
     kill_group,
     kill_marked,
 )
-from raysweep.runtime.trial import Message, Order, TrainingFunction, run
+from raysweep.runtime.trial import TrainingFunction, run
 from raysweep.storage import checkpoints
 from raysweep.storage.folder import SweepFolder
 
-PACKET = 256 * 1024  # bytes; more than a metric report or a traceback ever needs
 AWHILE = 86_400.0  # seconds; a wait without end is none that `select` knows
 MODULE = "raysweep.runtime.template"  # as `python -m` knows it
 ALLOCATOR_THREADS = frozenset({"jemalloc_bg_thd"})  # pyarrow's; it looks after itself in a fork
@@ -72,11 +74,13 @@ class SocketChannel:
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
+        self._pack = msgpack.Packer().pack
+        self._packet = memoryview(bytearray(PACKET))
 
     def send(self, message: Message) -> None:
         """Say something; when the slot is gone the process ends here."""
         try:
-            self._connection.send(msgpack.packb(message))
+            self._connection.send(self._pack(message))
         except (BrokenPipeError, ConnectionError):
             os._exit(1)
         except OSError as error:
@@ -90,12 +94,14 @@ class SocketChannel:
     def receive(self, *, wait: bool) -> Message | None:
         """What the slot has sent."""
         try:
-            packet = self._connection.recv(PACKET, 0 if wait else socket.MSG_DONTWAIT)
+            size = self._connection.recv_into(
+                self._packet, flags=0 if wait else socket.MSG_DONTWAIT
+            )
         except BlockingIOError:
             return None
-        if not packet:
+        if not size:
             os._exit(1)
-        message: Message = msgpack.unpackb(packet)
+        message: Message = msgpack.unpackb(self._packet[:size])
         return message
 
     def fileno(self) -> int:
@@ -136,6 +142,7 @@ class Template:
         self._clean_up: Callable[[], None] = lambda: None
         self._lease_until = math.inf  # seconds of the monotonic clock, which all processes share
         self._slot = 0  # the slot's process id, once it has told its lease
+        self._waiting: set[int] = set()  # tokens of the children that have no order yet
         self._selector = selectors.DefaultSelector()
 
     def serve(self) -> None:
@@ -183,8 +190,12 @@ class Template:
         kind, *rest = msgpack.unpackb(packet)
         if kind == "lease":
             self._lease_until, self._slot = rest
+        elif kind == "begun":
+            self._waiting.difference_update(rest)
         else:
-            token, log = rest
+            token, log, begun = rest
+            if not begun:
+                self._waiting.add(token)
             self._start(token, log, socket.socket(fileno=files[0]))
         return True
 
@@ -236,8 +247,10 @@ class Template:
         _, status = os.waitpid(child.pid, 0)
         self._selector.unregister(child.watch)
         os.close(child.watch)
-        if not self._children():
-            kill_descendants()  # those that had left the group
+        self._waiting.discard(child.token)
+        others = self._children()
+        if self._waiting.issuperset(other.token for other in others):
+            kill_descendants(but={other.pid for other in others})  # those that had left the group
         self._tell(["ended", child.token, status])
 
     def _tell(self, message: Message) -> None:

@@ -1,73 +1,34 @@
 """What a training function is handed, and how it is run.
 
-One rule: everything a trial says goes through its channel, in order; nothing in here knows
-whether the other end is in another process. What is said are short lists:
-
-    ["report", seconds since the attempt began, {metric: value}, whether it began from nothing]
-    ["saved", report, path, size, checksum]
-    ["end", ending, error, where, traceback, damaged checkpoint]
-
-and what a trial is told is one of
-
-    ["stop", reason]
-    ["leave"]              the machine is to be taken away: save soon
-    ["heard", report]      only when the sweep asks for sync_decisions
+One rule: everything a trial says goes through its channel, in order, as `raysweep.runtime.messages`
+has it; nothing in here knows whether the other end is in another process.
 """
 
 from __future__ import annotations
 
-import errno
 import random
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
-from raysweep.core.events import AttemptId, Ending, Params
+from raysweep.core.events import Ending
 from raysweep.errors import CheckpointDamagedError, MetricError, Stopped
 from raysweep.runtime.failures import failure
+from raysweep.runtime.messages import LEAVING, Channel, Order
 from raysweep.runtime.metrics import checked
 from raysweep.storage import checkpoints
+from raysweep.storage.atomic import PASSING
 from raysweep.storage.folder import SweepFolder
 
 T = TypeVar("T")
-Message = list[Any]
 TrainingFunction = Callable[["Trial"], object]
 
-LEAVING = "its machine is taken away"
-# What ends by itself or by somebody's hand; a store in a network gives no number.
-PASSING = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EROFS, errno.EACCES, None)
 RETRY = 1.0  # seconds between tries to save to a storage that takes no writes
-
-
-class Channel(Protocol):
-    """The way between a trial and its slot."""
-
-    def send(self, message: Message) -> None:
-        """Say something; waits while the slot has too much that is not acknowledged."""
-
-    def receive(self, *, wait: bool) -> Message | None:
-        """What the trial is told next; None when it is told nothing and need not wait."""
-
-    def fileno(self) -> int:
-        """A file descriptor that is readable when there is something to receive."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
-    """All that an attempt needs to run."""
-
-    id: AttemptId
-    params: Params
-    seed: int
-    folder: str  # of the sweep
-    checkpoint: str = ""  # relative to the folder; what it is restored from
-    sync: bool = False
 
 
 class Trial:

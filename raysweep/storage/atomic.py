@@ -9,12 +9,16 @@ named `.*.tmp`. Every `OSError` reaches the caller as it is.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
+
+# Of what fails, what ends by itself or by somebody's hand; a store in a network gives no number.
+PASSING = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EROFS, errno.EACCES, None)
 
 
 @contextlib.contextmanager

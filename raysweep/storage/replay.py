@@ -27,7 +27,7 @@ from raysweep.storage.folder import SweepFolder
 from raysweep.storage.journal import Journal, Place, Record, UnknownPlaceError
 from raysweep.storage.segments import Segments
 
-FORMAT = 1  # raised when the state comes to keep other things
+FORMAT = 2  # raised when the state comes to keep other things
 MAGIC = b"RSS\x01"
 CHECKSUM = 4  # bytes
 

@@ -293,6 +293,86 @@ class TestRule2:
         assert (one.holds, one.waiting) == ((), False)
 
 
+class TestQueue:
+    """A slot holds more than it has places for; what waits there has not begun."""
+
+    def queue(self, ahead: int = 2) -> SlotBook:
+        """The book of a slot of one place that was given two attempts."""
+        one = SlotBook(slot=0, incarnation=1, places=1)
+        one.ahead = ahead
+        asked = one.request()
+        given = (assign(ID), assign(OTHER))
+        assert [assign(ID)] == one.digest(asked, reply_to(asked, assigns=given))
+        return one
+
+    def test_what_has_no_place_waits_for_one(self) -> None:
+        """It is listed as queued, and begins when the one before it ends."""
+        one = self.queue()
+        asked = one.request()
+        assert ((ID, OTHER), (OTHER,)) == (asked.holds, asked.queued)
+        assert ([], [assign(OTHER)]) == (one.next_to_begin(), one.next_up)
+        one.end(end(ID, 0))
+        assert [assign(OTHER)] == one.next_to_begin()
+        asked = one.request()
+        assert ((ID, OTHER), ()) == (asked.holds, asked.queued)
+
+    def test_that_it_has_begun_is_said(self) -> None:
+        """A controller that heard of it in the queue hears of it again."""
+        one = self.queue()
+        asked = one.request()
+        one.digest(asked, reply_to(asked))
+        assert not one.waiting
+        one.end(end(ID, 0))
+        one.next_to_begin()
+        asked = one.request()
+        one.digest(asked, reply_to(asked))
+        assert ((OTHER,), False) == (one.holds, one.waiting)
+
+    @pytest.mark.parametrize(("ahead", "urgent"), [(2, True), (1, False)])
+    def test_an_end_is_urgent_once_half_of_the_queue_is_gone(
+        self, ahead: int, *, urgent: bool
+    ) -> None:
+        """There is time to ask for more while something waits."""
+        one = self.queue(ahead)
+        one.end(end(ID, 0))
+        assert one.urgent is urgent
+        one.next_to_begin()
+        assert one.urgent
+
+    def test_what_is_given_back_is_said_until_it_is_heard(self) -> None:
+        """It does not begin any more, and is forgotten once a reply comes."""
+        one = self.queue()
+        one.give_back()
+        one.end(end(ID, 0))
+        assert [] == one.next_to_begin()
+        first, second = one.request(), one.request()
+        assert (OTHER,) == first.returned == second.returned
+        one.digest(second, reply_to(second))
+        assert () == one.holds
+
+    def test_what_is_taken_back_goes_unheard(self) -> None:
+        """Nothing has to be ended for it."""
+        one = self.queue()
+        asked = one.request()
+        assert [] == one.digest(asked, reply_to(asked, drops=(OTHER,)))
+        assert (ID,) == one.holds
+
+    def test_it_has_not_begun_for_the_sweep_either(self) -> None:
+        """Its time does not run, and a cancel takes it back."""
+        state = SweepState(draft_spec(max_total_trials=4, trial_timeout=5))
+        state.apply(proposed(4))
+        asked = request(ahead=1)
+        news_of(state, asked)
+        asked = request(sequence=2, ahead=1, holds=(ID, OTHER), queued=(OTHER,))
+        news_of(state, asked)
+        assert [TrialState.RUNNING, TrialState.ASSIGNED] == [t.state for t in state.trials[:2]]
+        assert ([], [], []) == state.owed(asked)
+        assert [TrialsTimedOut(time=99.0, ids=(ID,))] == state.due(99.0)
+        state.apply(CancelAsked(time=99.0))
+        assert TrialState.CANCELED is state.trials[1].state
+        assert [OTHER] == state.owed(asked)[2]
+
+
 class TestRule3:
     """Acknowledged means committed; the rest is kept, bounded."""
 

@@ -140,6 +140,27 @@ class TestTheWayOfATrial:
         done = said(2.0, places=2, begun=(ID, OTHER), ends=(end(ID, 0),))
         assert [THIRD] == assigns(state.apply(done))
 
+    def test_a_slot_gets_some_ahead_while_plenty_wait(self) -> None:
+        """Beyond its places it gets what it asks for, as long as more wait than there are slots."""
+        state = SweepState(draft_spec(max_total_trials=5))
+        state.apply(proposed(5))
+        state.apply(said(1.0, slot=1, places=0))
+        assert [ID, OTHER, THIRD] == assigns(state.apply(said(1.0, ahead=3)))
+        assert (3, {1, 2}) == (len(state.roster.live), state.roster.queued)
+        assert 4 == state.room
+
+    def test_what_a_slot_gives_back_waits_again(self) -> None:
+        """Nothing was lost; the next attempt goes where there is a place, and into no queue."""
+        state = SweepState(draft_spec(max_total_trials=9))
+        state.apply(proposed(9))
+        state.apply(said(1.0, ahead=2))
+        state.apply(said(2.0, begun=(ID,), returned=(OTHER, ID)))
+        states = [trial.state for trial in state.trials[:3]]
+        assert [TrialState.RUNNING, TrialState.WAITING, TrialState.ASSIGNED] == states
+        assert [] == assigns(state.apply(said(3.0, ahead=3)))
+        assert [AttemptId(1, 2)] == assigns(state.apply(said(4.0, slot=1)))
+        assert (0, 0) == (state.trials[1].losses, state.trials[1].failures)
+
     def test_a_slot_may_change_how_many_places_it_has(self) -> None:
         """More places get trials at once; fewer take none away."""
         state = SweepState(draft_spec(max_total_trials=4))
@@ -242,6 +263,15 @@ class TestLimits:
         assert not state.can_assign(1)
         state.apply(said(3.0, slot=0, begun=(ID,), ends=(end(ID, 0),)))
         assert ({2}, {1}) == (state.slots[0].holds, state.slots[1].holds)
+
+    def test_what_lies_in_a_queue_does_not_run(self) -> None:
+        """A slot may hold trials ready, though as many run as may."""
+        state = SweepState(draft_spec(max_total_trials=9, max_concurrent_trials=1))
+        state.apply(proposed(9))
+        assert [ID, OTHER] == assigns(state.apply(said(1.0, slot=0, ahead=1)))
+        assert [] == assigns(state.apply(said(2.0, slot=1)))
+        done = said(3.0, slot=0, ahead=1, begun=(ID, OTHER), ends=(end(ID, 0),))
+        assert [THIRD] == assigns(state.apply(done))
 
     def test_proposals_stop_at_max_total_trials(self) -> None:
         """So many are wanted as may wait and are left."""

@@ -217,7 +217,11 @@ class _Machine(RuleBasedStateMachine):
         for assign in commands:
             if isinstance(assign, Assign):
                 slot = self.state.slots[assign.slot]
-                assert len(slot.holds) <= slot.places
+                queued = self.state.roster.queued
+                if assign.id.trial in queued:
+                    assert len(slot.holds & queued) <= slot.ahead
+                else:
+                    assert len(slot.holds - queued) <= slot.places
                 assert assign.id.attempt == self.attempts.get(assign.id.trial, 0) + 1
                 self.attempts[assign.id.trial] = assign.id.attempt
 
@@ -257,7 +261,9 @@ class _Machine(RuleBasedStateMachine):
     @rule(data=st.data(), slot=SLOTS)
     def speak(self, data: st.DataObject, slot: int) -> None:
         """What one slot should say."""
-        blocks = [self.next_block(data, id_) for id_ in self.held_by(slot)]
+        queue = [id_ for id_ in self.held_by(slot) if self.is_queued(id_)]
+        running = [id_ for id_ in self.held_by(slot) if not self.is_queued(id_)]
+        blocks = [self.next_block(data, id_) for id_ in running]
         saved = [block for block in blocks if data.draw(st.booleans())]
         over = [block for block in blocks if data.draw(st.integers(0, 3)) == 0]
         endings = [data.draw(st.sampled_from(ENDINGS)) for _ in over]
@@ -267,7 +273,9 @@ class _Machine(RuleBasedStateMachine):
                 slot=slot,
                 incarnation=self.latest(slot),
                 places=data.draw(st.integers(1, 3)),
-                begun=tuple(block.id for block in blocks),
+                ahead=data.draw(st.sampled_from([0, 0, 1, 3])),
+                begun=(*(block.id for block in blocks), *queue[: len(over)]),
+                returned=self.some(data, queue[len(over) :]),
                 fresh=tuple(block.id for block in blocks if data.draw(st.booleans())),
                 reports=tuple(blocks),
                 checkpoints=tuple(checkpoint(block.id, block.last) for block in saved),
@@ -295,6 +303,7 @@ class _Machine(RuleBasedStateMachine):
     def talk(self, data: st.DataObject, slot: int, newer: int) -> None:
         """What no slot should say: gaps, repeats, attempts of others, an end before its reports."""
         near = [*self.held_by(slot) * 4, *self.attempts_near()]
+        near = [id_ for id_ in near if not self.is_queued(id_)]  # their slot would run too many
         ids = data.draw(st.lists(st.sampled_from(near), min_size=1, max_size=3))
         self.apply(
             said(
@@ -341,8 +350,8 @@ class _Machine(RuleBasedStateMachine):
         changed = dataclasses.replace(
             self.limits, max_total_trials=most + more, max_concurrent_trials=at_once
         )
-        live = len(self.state.roster.live)
-        if at_once is not None and live > at_once:
+        running = len(self.state.roster.live) - len(self.state.roster.queued)
+        if at_once is not None and running > at_once:
             return  # those that run are not ended for it, and `no_more_run_than_may` would object
         self.limits = changed
         fields = dataclasses.asdict(changed)
@@ -428,6 +437,9 @@ class _Machine(RuleBasedStateMachine):
         holds = self.state.slots[slot].holds if slot in self.state.slots else set()
         return [self.state.trials[number].id for number in sorted(holds)]
 
+    def is_queued(self, id_: AttemptId) -> bool:
+        return id_.trial in self.state.roster.queued and self.state.trials[id_.trial].id == id_
+
     def attempts_near(self) -> list[AttemptId]:
         """Current attempts, those around them, and some of trials that are not there."""
         around = [
@@ -469,7 +481,13 @@ class _Machine(RuleBasedStateMachine):
     @invariant()
     def no_more_run_than_may(self) -> None:
         most = self.limits.max_concurrent_trials
-        assert most is None or len(self.state.roster.live) <= most
+        roster = self.state.roster
+        assert most is None or len(roster.live) - len(roster.queued) <= most
+
+    @invariant()
+    def what_lies_in_a_queue_has_not_begun(self) -> None:
+        queued = [self.state.trials[number] for number in self.state.roster.queued]
+        assert {TrialState.ASSIGNED}.issuperset(trial.state for trial in queued)
 
     @invariant()
     def each_live_trial_is_on_one_slot_that_is_there(self) -> None:

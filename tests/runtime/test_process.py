@@ -15,8 +15,8 @@ import pytest
 from sweeps import alive
 
 from raysweep.core.events import AttemptId
+from raysweep.runtime.messages import Message, Order
 from raysweep.runtime.process import Processes, TrialProcess
-from raysweep.runtime.trial import Message, Order
 from raysweep.storage.folder import SweepFolder
 
 PATIENCE = 60.0  # seconds until a test gives up; never a measure of speed
@@ -46,7 +46,7 @@ def order(folder: Path, **params: object) -> Order:
 
 async def heard(trial: TrialProcess) -> list[Message]:
     """All that a trial says until it is gone."""
-    said = [message async for message in trial.messages()]
+    said = [message async for batch in trial.messages() for message in batch]
     await trial.gone.wait()
     return said
 
@@ -218,6 +218,54 @@ def test_a_child_that_left_the_group_ends_with_its_trial(tmp_path: Path) -> None
     assert [message[0] for message in said] == ["report", "end"]
 
 
+def test_a_process_that_stands_by_begins_with_its_order(tmp_path: Path) -> None:
+    """It is there before its trial begins, and runs nothing until then."""
+
+    def train(trial: Any) -> None:  # noqa: ANN401  (the same)
+        trial.report(pid=os.getpid(), began=time.monotonic())
+
+    async def act(processes: Processes) -> tuple[int, float, list[Message]]:
+        await heard(await processes.start(order(tmp_path)))  # from now on there is a template
+        processes.stand_by([order(tmp_path)])
+        _, waiting = processes._standing_by[AttemptId(0, 1)]
+        while not waiting.pid:  # noqa: ASYNC110  (nothing in the house waits for it)
+            await asyncio.sleep(0.01)
+        ordered = time.monotonic()
+        return waiting.pid, ordered, await heard(await processes.start(order(tmp_path)))
+
+    pid, ordered, said = run(tmp_path, cloudpickle.dumps(train), act)
+    assert ["report", "end"] == [message[0] for message in said]
+    assert pid == said[0][2]["pid"]
+    assert said[0][2]["began"] > ordered
+
+
+def test_a_process_that_stands_by_for_nothing_ends(tmp_path: Path) -> None:
+    """What is not to begin after all leaves nothing; what ran before left nothing either."""
+
+    def train(trial: Any) -> None:  # noqa: ANN401  (the same)
+        if os.fork() == 0:
+            os.setsid()
+            time.sleep(120)
+        trial.report(a=1)
+
+    async def act(processes: Processes) -> str:
+        await heard(await processes.start(order(tmp_path)))
+        processes.stand_by([order(tmp_path)])
+        _, waiting = processes._standing_by[AttemptId(0, 1)]
+        processes.stand_by([order(tmp_path)])
+        assert waiting is processes._standing_by[AttemptId(0, 1)][1]
+        processes.stand_by([])
+        await waiting.gone.wait()
+        return children_of(processes._template)
+
+    assert run(tmp_path, cloudpickle.dumps(train), act) == ""
+
+
+def children_of(pid: int) -> str:
+    """The process ids of a process's children."""
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text()
+
+
 def test_a_killed_template_is_replaced_and_its_trials_are_gone(tmp_path: Path) -> None:
     """The trials of a template that dies end with it; the next trial runs on another."""
 
@@ -228,7 +276,7 @@ def test_a_killed_template_is_replaced_and_its_trials_are_gone(tmp_path: Path) -
     async def act(processes: Processes) -> tuple[list[Message], int, list[Message]]:
         first = await processes.start(order(tmp_path, pause=100))
         said = first.messages()
-        pid = int((await anext(said))[2]["pid"])
+        pid = int((await anext(said))[0][2]["pid"])
         os.kill(processes._template, signal.SIGKILL)
         await first.gone.wait()
         second = await heard(await processes.start(order(tmp_path, pause=0)))

@@ -8,7 +8,8 @@ import pytest
 
 from raysweep.core.events import AttemptId
 from raysweep.errors import MetricError, Stopped
-from raysweep.runtime.trial import Message, Order, Trial, run
+from raysweep.runtime.messages import Message, Order
+from raysweep.runtime.trial import Trial, run
 
 
 class Listener:

@@ -14,7 +14,6 @@ from typing import Protocol
 from raysweep.core.events import (
     CancelAsked,
     Event,
-    Exchanged,
     Opened,
     Params,
     Proposed,
@@ -187,14 +186,7 @@ class Controller:
         """Answer, unless the slot is idle and may yet be given something."""
         waits = not (self.state.over or self._paused or self.state.slots[slot.number].lost)
         if waits and self.state.can_assign(slot.number):
-            self._apply(
-                Exchanged(
-                    time=self._time(),
-                    slot=slot.number,
-                    incarnation=slot.incarnation,
-                    places=request.places,
-                )
-            )
+            self._apply(answers.no_news(request, self._time()))
         elif waits and self._clock.now() < until:
             self._held.append((until, slot, request))
             return

@@ -68,6 +68,7 @@ class Life:
     last: int = 0  # its last report
     measured: int = 0  # of its reports, those that held the primary metric
     reached: dict[int, int] = field(default_factory=dict)  # by report: the interval it stands at
+    is_queued: bool = False  # it lies on its slot and waits for a place there
     begun: float = 0.0
     curve: list[float] = field(default_factory=list)
     kept: list[tuple[int, Checkpoint]] = field(default_factory=list)
@@ -92,6 +93,7 @@ class Stand:
 
     incarnation: int
     places: int = 0
+    ahead: int = 0  # trials that it takes beyond its places
     lost: bool = False
 
 
@@ -244,7 +246,8 @@ class Ledger:
             if event.has_news:
                 raise Violation(f"slot {who} was given up, and was heard: {event}")
             return
-        self._meet(*who).places = event.places
+        stand = self._meet(*who)
+        stand.places, stand.ahead = event.places, event.ahead
         for id_ in event.begun:
             self._speaker(id_, event)
         for id_ in event.fresh:
@@ -255,6 +258,8 @@ class Ledger:
             self._take_checkpoint(self._speaker(checkpoint.id, event), checkpoint)
         for end in event.ends:
             self._take_end(self._speaker(end.id, event), end)
+        for id_ in event.returned:
+            self._take_back(id_, event)
         self._hand_out(event.slot)
 
     def _meet(self, number: int, incarnation: int) -> Stand:
@@ -275,9 +280,19 @@ class Ledger:
             raise Violation(f"{id_} is not slot {who}'s to run, but it was heard: {event}")
         if life.state is TrialState.ASSIGNED:
             life.state, life.begun = TrialState.RUNNING, event.time
+            life.is_queued = False
             del life.curve[life.start :]
             self._touched.add(life.number)
         return life
+
+    def _take_back(self, id_: AttemptId, event: Exchanged) -> None:
+        """A slot gives back what it has not begun: it waits again, and nothing was lost."""
+        life = self.lives[id_.trial]
+        if life.id != id_ or life.slot != (event.slot, event.incarnation):
+            raise Violation(f"{id_} is not slot {event.slot}'s to give back: {event}")
+        if life.state is not TrialState.ASSIGNED:
+            raise Violation(f"{id_} is {life.state} and was given back: {event}")
+        life.state, life.is_queued = TrialState.WAITING, False
 
     def _begin_anew(self, life: Life) -> None:
         if life.start == 0 or life.last:
@@ -363,15 +378,30 @@ class Ledger:
     def _hand_out(self, number: int) -> None:
         """The slot gets what it has room for, the lowest number first."""
         stand = self._stands[number]
-        most = self._limits.max_concurrent_trials
         for life in self.lives:
-            live = [other for other in self.lives if other.is_live]
-            mine = [other for other in live if other.slot == (number, stand.incarnation)]
-            crowded = most is not None and len(live) >= most
-            if crowded or len(mine) >= stand.places or stand.lost:
-                return
-            if life.state is TrialState.WAITING:
+            if life.state is TrialState.WAITING and not stand.lost:
+                mine = [
+                    o for o in self.lives if o.is_live and o.slot == (number, stand.incarnation)
+                ]
+                busy = sum(not other.is_queued for other in mine)
+                if busy < stand.places and self._is_crowded:
+                    return
+                if busy >= stand.places and not self._may_queue(life, stand, len(mine) - busy):
+                    return
                 self._expected.append(self._assign(life, number, stand.incarnation))
+                life.is_queued = busy >= stand.places
+
+    @property
+    def _is_crowded(self) -> bool:
+        """Whether as many run as may."""
+        most = self._limits.max_concurrent_trials
+        running = sum(life.is_live and not life.is_queued for life in self.lives)
+        return most is not None and running >= most
+
+    def _may_queue(self, life: Life, stand: Stand, in_queue: int) -> bool:
+        """Beyond its places a slot gets a trial that is new, while more wait than there are slots."""
+        waiting = sum(other.state is TrialState.WAITING for other in self.lives)
+        return in_queue < stand.ahead and waiting > len(self._stands) and not life.attempt
 
     def _assign(self, life: Life, slot: int, incarnation: int) -> Assign:
         life.state, life.slot = TrialState.ASSIGNED, (slot, incarnation)
@@ -410,7 +440,7 @@ class Ledger:
         if life.state is TrialState.STOPPING:
             self._terminate(life, _obeyed(life))
             return
-        life.state = TrialState.WAITING
+        life.state, life.is_queued = TrialState.WAITING, False
         life.barren += 1
         if life.barren >= HOPELESS:
             self._fail(life, "lost")
@@ -430,7 +460,7 @@ class Ledger:
             self._end_sweep(Phase.FAILED)
 
     def _terminate(self, life: Life, state: TrialState, kind: str | None = None) -> None:
-        life.state = state
+        life.state, life.is_queued = state, False
         self._kinds.append(kind)
 
     def _end_sweep(self, outcome: Phase) -> None:

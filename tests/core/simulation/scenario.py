@@ -125,6 +125,7 @@ class Scenario:
     likely: Mapping[Fault, float] = field(default_factory=dict)
     calm_from: int = 0  # the moment from which on nothing breaks
     ahead: int = 2  # trials that should wait for a slot
+    queue: int = 0  # trials that a slot takes beyond its places
     sampler_ends: int | None = None  # after so many trials it has no more, though more may be had
     sampler_fails: int | None = None  # asked for the trial of this number, it raises
     cancel_at: int | None = None  # a moment
@@ -175,6 +176,7 @@ class Scenario:
             places_to_fail=draw.choice((1, 1_000, 1_000)),
             raises_at=_perhaps(draw, 0.04, draw.randint(0, 2)),
             deadly=_perhaps(draw, 0.04, draw.randint(0, 3)),
+            queue=draw.choice((0, 0, 1, 3)),
         )
 
     def _estranged(self, draw: Random) -> Self:

@@ -62,6 +62,7 @@ class Slot:
         self._scenario, self._fate, self._ledger, self._wire = scenario, fate, ledger, wire
         self._clock = Clock(fate)
         self._book = SlotBook(slot=number, incarnation=incarnation, places=self._places)
+        self._book.ahead = scenario.queue
         self._requests: dict[int, tuple[float, Request]] = {}  # all that were sent, and when
         self._begun: set[AttemptId] = set()
         self._sent = self._clock.now()  # the latest of these
@@ -92,6 +93,8 @@ class Slot:
         elif self._clock.now() <= self._lease_until:
             self._was_frozen = self._has_a_last_word = False
             self._train_all()
+            if self._scenario.queue and self._fate.chance(0.03):
+                self._book.give_back()
             if self.alive:
                 self._speak_if_due()
         elif self._may_have_a_last_word():
@@ -269,6 +272,8 @@ class Slot:
                 damaged=saved.path if saved is not None and ending is Ending.LOST else "",
             )
         )
+        for assign in self._book.next_to_begin():
+            self._begin(assign)
 
 
 def interval_in(saved: Checkpoint) -> int:
