@@ -47,6 +47,11 @@ def from_plain(kind: type[T], plain: Any) -> T:  # noqa: ANN401  (the same)
     return value
 
 
+def learn(kind: type) -> None:
+    """Work out how values of this type are read, ahead of the first."""
+    _reader(kind)
+
+
 @cache
 def _names(kind: Any) -> tuple[str, ...]:  # noqa: ANN401  (a class; mypy takes none for hashable)
     """A dataclass's fields in order; empty for any other class."""

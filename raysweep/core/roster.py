@@ -6,7 +6,7 @@ set in line with it. Nothing here decides anything.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -14,7 +14,9 @@ from sortedcontainers import SortedList
 
 from raysweep.core.events import Assign, AttemptId, Params
 from raysweep.core.plain import from_plain, to_plain
-from raysweep.core.trials import LIVE, Step, Trial, TrialState
+from raysweep.core.trials import LIVE, TERMINAL, Step, Trial, TrialState
+
+LATEST = 50  # trials that ended last, of which the numbers are kept at hand
 
 
 @dataclass(slots=True, kw_only=True)
@@ -40,6 +42,7 @@ class Roster:
     queued: set[int] = field(default_factory=set)  # of these: beyond its places, and not begun
     # Numbers of those that wait, lowest first: what was lost or failed goes before what is new.
     waiting: SortedList = field(default_factory=SortedList)
+    latest: deque[int] = field(default_factory=lambda: deque(maxlen=LATEST), compare=False)
 
     def kept(self) -> list[Any]:
         """All that a snapshot keeps, as plain lists: `Roster.restored` reads it."""
@@ -57,6 +60,9 @@ class Roster:
             )
         roster.queued.update(queued)
         roster.counts.update(trial.state for trial in roster.trials)
+        ended = [trial for trial in roster.trials if trial.state in TERMINAL]
+        ended.sort(key=lambda trial: trial.ended or 0.0)
+        roster.latest.extend(trial.number for trial in ended[-LATEST:])
         for trial in roster.trials:
             if trial.state is TrialState.WAITING:
                 roster.waiting.add(trial.number)
@@ -92,6 +98,8 @@ class Roster:
         elif before in LIVE:
             self.live.remove(number)
             self.slots[trial.slot].holds.remove(number)
+        if trial.state in TERMINAL:
+            self.latest.append(number)
 
     def assign(self, trial: Trial, number: int) -> Assign:
         """Begin a new attempt at a trial that waits, on the slot of this number."""

@@ -80,6 +80,7 @@ class Attempts:
     ) -> None:
         self.leaving = False  # whether the machine is to be taken away
         self.stirred = asyncio.Event()  # something is to be said
+        self.exchange_takes: float | None = None  # seconds, usually
         self._spec = spec
         self._folder = folder
         self._book = book
@@ -90,8 +91,7 @@ class Attempts:
         self._dropped: set[AttemptId] = set()  # not the slot's to speak of any more
         self._moved: set[AttemptId] = set()  # ended since the machine is to be taken away
         self._answered = asyncio.Event()  # replaced after each reply
-        self._exchange_takes: float | None = None  # seconds, usually
-        self._trial_takes: float | None = None  # the same
+        self._trial_takes: float | None = None  # seconds, usually
         self._tasks: set[asyncio.Task[None]] = set()
 
     # --- what the slot is told --------------------------------------------------------------------
@@ -115,7 +115,7 @@ class Attempts:
 
     def asked(self, seconds: float) -> None:
         """An exchange took so long."""
-        self._exchange_takes = pace.average(self._exchange_takes, seconds)
+        self.exchange_takes = pace.average(self.exchange_takes, seconds)
 
     def leave(self, seconds: float) -> None:
         """Take nothing new, and have what runs move elsewhere before the machine is taken away."""
@@ -208,13 +208,15 @@ class Attempts:
             self._spawn(running.stop("", 0.0))
         end = None
         async for batch in running.messages():
+            is_news = not self._book.waiting  # otherwise a request is on its way or due already
             for message in batch:
                 if message[0] == "end":
                     end = message
                     self._spawn(running.stop("", self._spec.grace))  # its process should end, too
                 elif id_ not in self._dropped:
                     self._note(id_, message)
-            self.stirred.set()
+            if is_news:
+                self.stirred.set()
             while self._book.full(id_):  # what it says further waits
                 await self._answered.wait()
         await running.gone.wait()
@@ -266,8 +268,8 @@ class Attempts:
 
     def _go_on(self) -> None:
         """Fill the places that have become free, and see how much is worth holding ready."""
-        if not self.leaving and self._exchange_takes is not None and self._trial_takes is not None:
-            self._book.ahead = pace.queue(self._exchange_takes, self._trial_takes)
+        if not self.leaving and self.exchange_takes is not None and self._trial_takes is not None:
+            self._book.ahead = pace.queue(self.exchange_takes, self._trial_takes)
         for assign in self._book.next_to_begin():
             self._begin(assign)
         self._stand_by()

@@ -5,6 +5,7 @@ One rule: it imports nothing heavy, since a slot is light. What a trial says are
     ["report", seconds since the attempt began, {metric: value}, whether it began from nothing]
     ["saved", report, path, size, checksum]
     ["end", ending, error, where, traceback, damaged checkpoint]
+    ["late", [module]]     what a forked process has imported that its template could have
 
 and what it is told is its order, then
 

@@ -14,11 +14,13 @@ from raysweep.core.exchange import SlotBook
 HEARTBEAT = 1.0  # seconds between requests with nothing to say
 AGAIN = 0.3  # seconds between requests while no controller answers
 LEAST_TICK = 0.05  # seconds that a slot gathers reports, at least
+EASE = 8  # times as long as an exchange takes a slot gathers, at least: machines that are busy get room
 REQUESTS_A_SECOND = 500  # that the slots together may make: the tick grows with their number
 MOST_MARGIN = 10.0  # seconds: what a clock may be off by, and what it takes to kill a trial
 AHEAD = 16  # trials that wait for a slot, at least, so that a sampler's time is nobody's
 WORTH_A_QUEUE = 0.0005  # share of a trial's time that an exchange may take
 LONGEST_QUEUE = 32  # trials
+AT_HAND = 0.5  # seconds of work that a slot has at hand, so that it need not ask for each trial
 LEAST_PATIENCE = (
     1.0  # seconds that a trial lies in a slot's queue, at most, or some times the usual
 )
@@ -32,6 +34,15 @@ def tick(slots: int) -> float:
     (0.05, 2.0)
     """
     return max(LEAST_TICK, slots / REQUESTS_A_SECOND)
+
+
+def eased(tick: float, exchange: float | None) -> float:
+    """The same for a slot whose exchanges take so long, in seconds; None: nobody knows yet.
+
+    >>> eased(0.05, 0.003), eased(0.05, 0.03), eased(0.05, 20.0)
+    (0.05, 0.24, 1.0)
+    """
+    return tick if exchange is None else max(tick, min(HEARTBEAT, EASE * exchange))
 
 
 def margin(lease: float) -> float:
@@ -54,19 +65,20 @@ def ahead(slots: int, room: int, *, learns: bool) -> int:
 def queue(exchange: float, trial: float) -> int:
     """How many trials a slot should hold beyond those that run.
 
-    As many as end while it asks for more, twice; none where asking takes next to nothing of a
-    trial's time.
+    As many as end while it asks for more, twice, or in half a second; none where asking takes next
+    to nothing of a trial's time.
 
     Args:
         exchange: seconds from a request to its reply.
         trial: seconds that a trial takes.
 
-    >>> queue(0.005, 60.0), queue(0.005, 2.0), queue(0.02, 0.004)
-    (0, 1, 10)
+    >>> queue(0.005, 60.0), queue(0.005, 2.0), queue(0.005, 0.1), queue(0.02, 0.004)
+    (0, 1, 5, 32)
     """
     if exchange < WORTH_A_QUEUE * trial:
         return 0
-    return LONGEST_QUEUE if trial <= 0 else min(LONGEST_QUEUE, math.ceil(2 * exchange / trial))
+    wanted = max(2 * exchange, AT_HAND)
+    return min(LONGEST_QUEUE, math.ceil(wanted / trial)) if trial > 0 else LONGEST_QUEUE
 
 
 def patience(trial: float) -> float:

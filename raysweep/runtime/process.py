@@ -27,6 +27,7 @@ from raysweep.storage.folder import SweepFolder
 
 BATCH = 256  # packets that are read at once: whoever else has something to say comes next
 DEATHS = 3  # of templates in a row before the user's code is at fault
+LESSONS = 3  # a template is told at most so often what it could import for its trials
 FAREWELL = 10.0  # seconds that a template has to kill what it started
 TERM_TO_KILL = 5.0  # seconds between SIGTERM and SIGKILL
 TELL_LEASE = 0.25  # seconds by which a lease grows before the template is told
@@ -41,6 +42,7 @@ class TrialProcess:
     connection: socket.socket
     far_end: socket.socket  # the trial's, until the template has it
     give_up: Callable[[TrialProcess], None]  # for a trial that does not start
+    learn: Callable[[list[str]], None]  # of what it had to import
     begun: bool = False  # whether it was given its order
     pid: int = 0  # 0 until it has started
     status: int | None = None  # as wait gives it
@@ -56,6 +58,8 @@ class TrialProcess:
                 with contextlib.suppress(BlockingIOError):
                     while len(batch) < BATCH and (size := self.connection.recv_into(packet)):
                         batch.append(msgpack.unpackb(packet[:size]))
+                if batch[-1][0] == "late":  # nothing follows it
+                    self.learn(batch.pop()[1])
                 yield batch
 
     def bury(self, status: int | None) -> None:
@@ -128,6 +132,7 @@ class Processes:
         self._tokens = 0
         self._template = 0  # its process id, once it has told it
         self._ready = False  # whether it has imported the user's code
+        self._lessons = 0  # that the template was given
         self._deaths = 0  # of templates in a row that had not
         self._settled = asyncio.Event()  # it has been ready, or it will never be
         self._held_until = 0.0  # as the template knows
@@ -140,7 +145,7 @@ class Processes:
         here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         here.setblocking(False)
         self._control = here
-        self._template, self._ready, self._held_until = 0, False, 0.0
+        self._template, self._ready, self._held_until, self._lessons = 0, False, 0.0, 0
         command = [sys.executable, "-m", "raysweep.runtime.template", "template",
                    str(there.fileno()), self._folder.uri]  # fmt: skip
         self._starter = subprocess.Popen(  # noqa: S603  (our own module; it ends when it has forked)
@@ -194,7 +199,7 @@ class Processes:
         """A process that waits for its order, with the template's token for it."""
         here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         here.setblocking(False)
-        trial = TrialProcess(order, here, there, self._give_up)
+        trial = TrialProcess(order, here, there, self._give_up, self._learn)
         if self.broken is not None:
             trial.bury(None)
             return 0, trial
@@ -203,6 +208,13 @@ class Processes:
         if self._ready:
             self._hand_over(self._tokens, trial)
         return self._tokens, trial
+
+    def _learn(self, modules: list[str]) -> None:
+        """Have the template import what a trial had to, for those after it; a few times will do."""
+        if self._ready and self._lessons < LESSONS:
+            self._lessons += 1
+            with contextlib.suppress(OSError):
+                self._control.send(msgpack.packb(["learn", modules]), socket.MSG_DONTWAIT)
 
     def _hand_over(self, token: int, trial: TrialProcess) -> None:
         """Let the template start a trial's process."""

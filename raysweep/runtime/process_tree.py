@@ -17,6 +17,7 @@ PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 OUT_OF_MEMORY = "; if nobody sent it, the machine ran out of memory: see `dmesg`"
 MARK = "RAYSWEEP_SLOT"  # the variable that tells whose a process is, wherever it has gone
+_LIBC = ctypes.CDLL(None, use_errno=True)
 GENERATIONS = 100  # of orphans that are looked for, at most
 
 
@@ -102,4 +103,4 @@ def kill_descendants(*, but: Container[int] = ()) -> None:
 
 
 def _prctl(option: int, value: int) -> None:
-    ctypes.CDLL(None, use_errno=True).prctl(option, value)
+    _LIBC.prctl(option, value)

@@ -147,7 +147,9 @@ class Slot:
             return
         if reply.refused is not None:
             return
-        tick = 0.0 if self._spec.sync_decisions else reply.tick
+        tick = pace.eased(reply.tick, self._attempts.exchange_takes)
+        if self._spec.sync_decisions:
+            tick = 0.0
         while (left := pace.due(self._book, sent, tick=tick) - time.monotonic()) > 0:
             self._attempts.stirred.clear()
             with contextlib.suppress(TimeoutError):

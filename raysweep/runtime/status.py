@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from heapq import nsmallest
 
 from raysweep.core.events import (
     Assign,
@@ -21,10 +22,9 @@ from raysweep.core.events import (
     Stop,
     StopCause,
 )
+from raysweep.core.roster import LATEST
 from raysweep.core.state import SweepState
 from raysweep.core.trials import LIVE, TERMINAL, Trial, TrialState
-
-ROWS = 50  # trials a status shows at most: those that run, then those that ended last
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,11 +123,10 @@ def row(state: SweepState, trial: Trial) -> Row:
 
 
 def _shown(state: SweepState) -> list[Trial]:
-    """Those that run, and those that ended last, by number."""
-    live = [trial for trial in state.trials if trial.state in LIVE][:ROWS]
-    ended = [trial for trial in state.trials if trial.state in TERMINAL]
-    ended.sort(key=lambda trial: trial.ended or 0.0, reverse=True)
-    return sorted(live + ended[: ROWS - len(live)], key=lambda trial: trial.number)
+    """Those that run, and those that ended last, by number; no more than `LATEST`."""
+    live = nsmallest(LATEST, state.roster.live)
+    ended = [*state.roster.latest][len(live) - LATEST :] if len(live) < LATEST else []
+    return [state.trials[number] for number in sorted([*live, *ended])]
 
 
 def lines(event: Event, commands: Iterable[Command], state: SweepState) -> Iterator[str]:

@@ -9,6 +9,7 @@ Started by `raysweep.runtime.process` with a socket to the slot as its standard 
     slot -> template   ["start", token, log file, whether it has its order], with the socket of
                        the trial, which waits there for its order
                        ["begun", token]                 the trial has its order now
+                       ["learn", [module]]              a trial had to import these: import them
                        ["lease", until when, process id of the slot]
     template -> slot   ["born", process id]
                        ["ready", why trials are started afresh, or ""]
@@ -33,7 +34,6 @@ import fcntl
 import io
 import math
 import os
-import pickle
 import selectors
 import signal
 import socket
@@ -44,12 +44,12 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import msgpack
 
 from raysweep.core.plain import from_plain
 from raysweep.errors import MetricError
+from raysweep.runtime import loading
 from raysweep.runtime.failures import failure
 from raysweep.runtime.messages import PACKET, Message, Order
 from raysweep.runtime.process_tree import (
@@ -61,12 +61,10 @@ from raysweep.runtime.process_tree import (
     kill_marked,
 )
 from raysweep.runtime.trial import TrainingFunction, run
-from raysweep.storage import checkpoints
 from raysweep.storage.folder import SweepFolder
 
 AWHILE = 86_400.0  # seconds; a wait without end is none that `select` knows
 MODULE = "raysweep.runtime.template"  # as `python -m` knows it
-ALLOCATOR_THREADS = frozenset({"jemalloc_bg_thd"})  # pyarrow's; it looks after itself in a fork
 
 
 class SocketChannel:
@@ -117,6 +115,15 @@ class _Child:
 
 
 @dataclass(frozen=True, slots=True)
+class _Lesson:
+    """What could be imported ahead, and the process that tries it."""
+
+    modules: tuple[str, ...]
+    pid: int
+    watch: int
+
+
+@dataclass(frozen=True, slots=True)
 class _Output:
     """What a trial prints. A full disk costs lines here, and never the trial."""
 
@@ -142,6 +149,7 @@ class Template:
         self._clean_up: Callable[[], None] = lambda: None
         self._lease_until = math.inf  # seconds of the monotonic clock, which all processes share
         self._slot = 0  # the slot's process id, once it has told its lease
+        self._lessons: set[_Lesson] = set()  # that are being tried
         self._waiting: set[int] = set()  # tokens of the children that have no order yet
         self._selector = selectors.DefaultSelector()
 
@@ -151,12 +159,13 @@ class Template:
         try:
             prepares = self._folder.command.exists()
             with (ending_all_with if prepares else ending_with)(self._control):
-                loaded = load(self._folder)
+                loaded = loading.load(self._folder)
         except BaseException as error:  # noqa: BLE001  (the user's code: whatever it raises is told)
             told = failure(error)
             self._tell(["broken", told.error, told.traceback])
             return
         self._function, self._afresh, self._clean_up = loaded
+        loading.settle()
         self._tell(["ready", self._afresh])
         self._selector.register(self._control, selectors.EVENT_READ)
         while (left := self._lease_until - time.monotonic()) > 0:
@@ -165,6 +174,8 @@ class Template:
                     self._bury(key.data)
                 elif isinstance(key.data, _Output):
                     self._copy(key.data)
+                elif isinstance(key.data, _Lesson):
+                    self._heed(key.data)
                 elif not self._do_next():
                     return
 
@@ -192,6 +203,8 @@ class Template:
             self._lease_until, self._slot = rest
         elif kind == "begun":
             self._waiting.difference_update(rest)
+        elif kind == "learn":
+            self._try(*rest)
         else:
             token, log, begun = rest
             if not begun:
@@ -226,6 +239,7 @@ class Template:
             self._control.close()
             self._selector.close()
             become_trial(template, printing)
+            loading.disown_finalizers()
             assert self._function is not None
             run_and_leave(self._function, connection)
         finally:
@@ -249,53 +263,41 @@ class Template:
         os.close(child.watch)
         self._waiting.discard(child.token)
         others = self._children()
+        spared = {other.pid for other in others} | {lesson.pid for lesson in self._lessons}
         if self._waiting.issuperset(other.token for other in others):
-            kill_descendants(but={other.pid for other in others})  # those that had left the group
+            kill_descendants(but=spared)  # those that had left the group
         self._tell(["ended", child.token, status])
+
+    def _try(self, modules: list[str]) -> None:
+        """Let a process that nobody needs import these, to see whether that leaves it fit to fork."""
+        if self._afresh:
+            return
+        template, pid = os.getpid(), os.fork()
+        if not pid:
+            try:
+                die_with_parent(template)
+                before = loading.threads()
+                loading.import_all(modules)
+                os._exit(1 if loading.unfit(before) else 0)
+            finally:
+                os._exit(1)
+        lesson = _Lesson(tuple(modules), pid, os.pidfd_open(pid))
+        self._lessons.add(lesson)
+        self._selector.register(lesson.watch, selectors.EVENT_READ, lesson)
+
+    def _heed(self, lesson: _Lesson) -> None:
+        """Import what has done no harm, so that no later trial has to."""
+        self._lessons.remove(lesson)
+        _, status = os.waitpid(lesson.pid, 0)
+        self._selector.unregister(lesson.watch)
+        os.close(lesson.watch)
+        if status == 0:
+            loading.import_all(lesson.modules)
+            loading.settle()
 
     def _tell(self, message: Message) -> None:
         with contextlib.suppress(BrokenPipeError, ConnectionError):  # the loop will see it
             self._control.send(msgpack.packb(message))
-
-
-class Loaded(NamedTuple):
-    """What the trials of a slot need, in the process that starts them."""
-
-    function: TrainingFunction
-    afresh: str = ""  # why the process may not fork; "" if it may
-    clean_up: Callable[[], None] = lambda: None  # when the last trial is gone
-
-
-def load(folder: SweepFolder) -> Loaded:
-    """The training function: the user's own, or what runs the user's command."""
-    before = _threads()
-    checkpoints.prepare()
-    if folder.command.exists():
-        from raysweep.runtime.command.trial import CommandTrial  # noqa: PLC0415  (only sweeps of commands need it)
-
-        command = CommandTrial(folder)
-        return Loaded(command, clean_up=command.close)
-    sys.path.append(str(folder.sources))
-    function: TrainingFunction = pickle.loads(folder.code.read_bytes())  # noqa: S301  (the user's own code, from the sweep's own folder)
-    running = [thread.name for thread in threading.enumerate()[1:]]
-    if running:
-        return Loaded(
-            function, f"importing the training code started threads ({', '.join(running)})"
-        )
-    if _threads() > before:
-        return Loaded(
-            function, f"importing the training code started {_threads() - before} threads"
-        )
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_initialized():
-        return Loaded(function, "importing the training code initialised CUDA")
-    return Loaded(function)
-
-
-def _threads() -> int:
-    """The threads of this process, less those known to survive a fork."""
-    tasks = Path("/proc/self/task").iterdir()
-    return sum((task / "comm").read_text().strip() not in ALLOCATOR_THREADS for task in tasks)
 
 
 def become_trial(template: int, printing: int = 1) -> None:
@@ -372,10 +374,13 @@ def _is_open(control: socket.socket) -> bool:
 
 def run_and_leave(function: TrainingFunction, connection: socket.socket) -> None:
     """Run the trial that the connection orders, in this process, and end the process."""
+    known = frozenset(sys.modules)
     channel = SocketChannel(connection)
     plain = channel.receive(wait=True)
     order = from_plain(Order, plain)
     run(function, order, channel)
+    if late := loading.late(known):
+        channel.send(["late", late])
     atexit._run_exitfuncs()  # noqa: SLF001  (a forked process runs none by itself)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -389,7 +394,7 @@ def main(role: str, descriptor: str, path: str) -> None:
     connection.set_inheritable(False)  # what the user's code starts does not hold it open
     if role == "trial":
         become_trial(os.getppid())
-        run_and_leave(load(folder).function, connection)
+        run_and_leave(loading.load(folder).function, connection)
     if os.fork():
         os._exit(0)  # the slot's child ends, the template is nobody's
     adopt_orphans()
