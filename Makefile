@@ -13,7 +13,7 @@ PYTHON ?= $(shell for found in python3 python3.13 python3.12 python3.11; do \
 	&& echo $$found && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test simulate lint format mlflow bench bench-commits bench-replay bench-tracking chaos chaos-controller clean
+.PHONY: help demo test simulate lint format mlflow bench bench-commits bench-overhead bench-replay bench-scale bench-tracking profile chaos chaos-controller clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*##\(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -44,11 +44,20 @@ bench:  ## the benchmarks there are
 bench-commits: $(STAMP)  ## a commit of the journal on a disk, in memory, in a bucket
 	PYTHONPATH=benchmarks:tests/storage $(VENV) benchmarks/commits/commits.py
 
+bench-overhead: $(STAMP)  ## raysweep beside Ray Tune, most of an hour; QUICK=1 for three minutes
+	PYTHONUNBUFFERED=1 PYTHONPATH=benchmarks $(VENV) benchmarks/overhead/overhead.py
+
 bench-replay: $(STAMP)  ## what a new controller takes to know a million reports again
 	PYTHONPATH=benchmarks $(VENV) benchmarks/replay/replay.py
 
+bench-scale: $(STAMP)  ## the controller with up to a million simulated trials and 10,000 slots
+	PYTHONUNBUFFERED=1 PYTHONPATH=benchmarks $(VENV) benchmarks/scale/scale.py
+
 bench-tracking: $(STAMP) $(MLFLOW)  ## a log_metric against our endpoint and against mlflow server
 	PYTHONPATH=benchmarks $(VENV) benchmarks/tracking/log_metric.py
+
+profile: $(STAMP)  ## where the controller's time goes while 16 trials report as fast as they can
+	PYTHONUNBUFFERED=1 PYTHONPATH=benchmarks $(VENV) benchmarks/profile/controller_profile.py
 
 chaos: $(STAMP)  ## break a real sweep on purpose in every way; SEED=... for other moments
 	PYTHONUNBUFFERED=1 PYTHONPATH=benchmarks $(VENV) benchmarks/chaos/chaos.py

@@ -36,8 +36,12 @@ class Running(Protocol):
     def gone(self) -> asyncio.Event:
         """Set once nothing of the trial is left."""
 
-    def messages(self) -> AsyncIterator[list[Message]]:
-        """What the trial says, as much as there is each time, until it can say no more."""
+    def messages(self, pause: Callable[[], float]) -> AsyncIterator[list[Message]]:
+        """What the trial says, as much as there is each time, until it can say no more.
+
+        Args:
+            pause: tells for how many seconds reports may lie unread just now.
+        """
 
     def tell(self, message: Message) -> None:
         """Tell the trial something."""
@@ -207,7 +211,7 @@ class Attempts:
         if id_ in self._ending or id_ in self._dropped:
             self._spawn(running.stop("", 0.0))
         end = None
-        async for batch in running.messages():
+        async for batch in running.messages(self._pause):
             is_news = not self._book.waiting  # otherwise a request is on its way or due already
             for message in batch:
                 if message[0] == "end":
@@ -221,6 +225,12 @@ class Attempts:
                 await self._answered.wait()
         await running.gone.wait()
         return end or self._launcher.broken or running.unsaid_end()
+
+    def _pause(self) -> float:
+        """Seconds that reports may lie unread: they would not be sent much sooner."""
+        if self._spec.sync_decisions:
+            return 0.0
+        return pace.eased(self._book.tick, self.exchange_takes) / 2
 
     async def _patiently(self, id_: AttemptId, act: Callable[[], None]) -> None:
         """Do something with a bucket, and wait for one that is away; a file system needs no such thing."""

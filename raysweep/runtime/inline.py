@@ -7,6 +7,7 @@ never reports; such a slot ends as a whole and is replaced.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import pickle
 import queue
@@ -14,7 +15,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
 from raysweep.core.events import Ending
@@ -35,6 +36,7 @@ class InlineTrial:
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     said: deque[Message] = field(default_factory=deque)
     heard: asyncio.Event = field(default_factory=asyncio.Event)  # that something was said
+    pressing: asyncio.Event = field(default_factory=asyncio.Event)  # that it is not to wait
     told: queue.SimpleQueue[Message] = field(default_factory=queue.SimpleQueue)
     over: bool = False  # whether the function has returned
     _calling: bool = False  # whether the loop is to wake up already
@@ -44,7 +46,7 @@ class InlineTrial:
         while len(self.said) >= BACKLOG:
             time.sleep(PAUSE)
         self.said.append(message)
-        self._call()
+        self._call(pressing=message[0] != "report" or 2 * len(self.said) == BACKLOG)
 
     def receive(self, *, wait: bool) -> Message | None:
         """What the trial is told, on its thread."""
@@ -57,18 +59,23 @@ class InlineTrial:
         """A thread's channel has none."""
         raise OSError("a trial in the slot's own process cannot be waited for with select")
 
-    async def messages(self) -> AsyncIterator[list[Message]]:
+    async def messages(self, pause: Callable[[], float]) -> AsyncIterator[list[Message]]:
         """What the trial says, as much as there is each time, until its function has returned."""
         while True:
             await self.heard.wait()
             self.heard.clear()
-            self._calling = False
+            self.pressing.clear()
             over = self.over  # before the last look at what was said
             if batch := [self.said.popleft() for _ in range(len(self.said))]:
                 yield batch
             if over:
                 self.gone.set()
                 return
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.pressing.wait(), pause())
+            self._calling = False
+            if self.said:
+                self.heard.set()
 
     def tell(self, message: Message) -> None:
         """Tell the trial something."""
@@ -98,11 +105,13 @@ class InlineTrial:
     def end(self) -> None:
         """Nothing more will be said."""
         self.over = True
-        self._call()
+        self._call(pressing=True)
 
-    def _call(self) -> None:
-        """Wake the loop, once for all that is said before it looks."""
-        if not self._calling:
+    def _call(self, *, pressing: bool) -> None:
+        """Wake the loop, once for all reports that are made before it looks again."""
+        if pressing:
+            self.loop.call_soon_threadsafe(self.pressing.set)
+        if pressing or not self._calling:
             self._calling = True
             self.loop.call_soon_threadsafe(self.heard.set)
 

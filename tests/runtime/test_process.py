@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import signal
+import sys
 import time
+import xml
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ from raysweep.runtime.messages import Message, Order
 from raysweep.runtime.process import Processes, TrialProcess
 from raysweep.storage.folder import SweepFolder
 
+TRIES = 20  # trials, in which a template has learnt what it ever will
 PATIENCE = 60.0  # seconds until a test gives up; never a measure of speed
 
 
@@ -46,7 +50,7 @@ def order(folder: Path, **params: object) -> Order:
 
 async def heard(trial: TrialProcess) -> list[Message]:
     """All that a trial says until it is gone."""
-    said = [message async for batch in trial.messages() for message in batch]
+    said = [message async for batch in trial.messages(lambda: 0.0) for message in batch]
     await trial.gone.wait()
     return said
 
@@ -185,7 +189,7 @@ def test_a_trial_that_ignores_sigterm_is_killed_with_its_children(tmp_path: Path
 
     async def act(processes: Processes) -> TrialProcess:
         trial = await processes.start(order(tmp_path, note=str(note)))
-        said = trial.messages()
+        said = trial.messages(lambda: 0.0)
         await anext(said)
         await asyncio.sleep(0.3)  # beyond the look for a stop that follows a report
         await trial.stop("enough", grace=0.2)
@@ -261,6 +265,74 @@ def test_a_process_that_stands_by_for_nothing_ends(tmp_path: Path) -> None:
     assert run(tmp_path, cloudpickle.dumps(train), act) == ""
 
 
+def test_what_a_trial_imports_late_is_there_for_later_ones(tmp_path: Path) -> None:
+    """The template imports what was missing of packages that it has."""
+
+    def train(trial: Any) -> None:  # noqa: ANN401  (the same)
+        trial.report(known=f"{xml.__name__}.dom.minidom" in sys.modules)
+        importlib.import_module("xml.dom.minidom")
+
+    assert is_known_to_a_later_trial(tmp_path, train)
+
+
+def test_what_would_start_a_thread_is_not_imported_for_later_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is tried where it does no harm, and trials are forked as before."""
+    threaded = module("threaded", "", tmp_path, monkeypatch)
+    late = "import threading, time; threading.Thread(target=time.sleep, args=(99,), daemon=True).start()"
+    (SweepFolder(tmp_path).sources / "threaded" / "late.py").write_text(late)
+
+    def train(trial: Any) -> None:  # noqa: ANN401  (the same)
+        trial.report(known=f"{threaded.__name__}.late" in sys.modules)
+        importlib.import_module("threaded.late")
+
+    assert not is_known_to_a_later_trial(tmp_path, train)
+
+
+def module(name: str, text: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:  # noqa: ANN401  (a module)
+    """A package of the user's, which a training function finds where it was written."""
+    sources = SweepFolder(folder).sources
+    (sources / name).mkdir(parents=True)
+    (sources / name / "__init__.py").write_text(text)
+    monkeypatch.syspath_prepend(sources)
+    return importlib.import_module(name)
+
+
+def is_known_to_a_later_trial(folder: Path, train: Callable[[Any], None]) -> bool:
+    """Whether one of the next trials says so."""
+
+    async def act(processes: Processes) -> bool:
+        for _ in range(TRIES):
+            report, *_ = await heard(await processes.start(order(folder)))
+            assert not processes.afresh
+            if report[2]["known"]:
+                return True
+            await asyncio.sleep(0.05)
+        return False
+
+    known: bool = run(folder, cloudpickle.dumps(train), act)
+    return known
+
+
+def test_what_was_to_be_finalized_before_the_fork_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A temporary folder that the user's code made when it was imported is there for every trial."""
+    text = "import tempfile; folder = tempfile.TemporaryDirectory()"
+    holder = module("holder", text, tmp_path, monkeypatch)
+
+    def train(trial: Any) -> None:  # noqa: ANN401  (the same)
+        trial.report(there=Path(holder.folder.name).exists())
+
+    async def act(processes: Processes) -> list[float]:
+        said = [await heard(await processes.start(order(tmp_path))) for _ in range(3)]
+        return [report[2]["there"] for report, *_ in said]
+
+    assert [1.0] * 3 == run(tmp_path, cloudpickle.dumps(train), act)
+    holder.folder.cleanup()
+
+
 def children_of(pid: int) -> str:
     """The process ids of a process's children."""
     return Path(f"/proc/{pid}/task/{pid}/children").read_text()
@@ -275,7 +347,7 @@ def test_a_killed_template_is_replaced_and_its_trials_are_gone(tmp_path: Path) -
 
     async def act(processes: Processes) -> tuple[list[Message], int, list[Message]]:
         first = await processes.start(order(tmp_path, pause=100))
-        said = first.messages()
+        said = first.messages(lambda: 0.0)
         pid = int((await anext(said))[0][2]["pid"])
         os.kill(processes._template, signal.SIGKILL)
         await first.gone.wait()
