@@ -15,7 +15,7 @@ from pathlib import Path
 # not import each other. The longest name that fits a module is its room.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("raysweep.errors",),
-    ("raysweep.core.checks", "raysweep.core.command", "raysweep.core.plain"),
+    ("raysweep.core.checks", "raysweep.core.command", "raysweep.core.order", "raysweep.core.plain"),
     ("raysweep.core.events", "raysweep.core.expressions"),
     ("raysweep.core.distributions",),
     ("raysweep.core.choices",),

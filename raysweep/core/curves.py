@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 
 class Goal(StrEnum):
@@ -44,25 +45,69 @@ class Best:
     value: float
 
 
+VALUE, BEST, MEAN = 0, 1, 2  # the columns of a curve; the last only where a policy asks for it
+
+
 @dataclass(slots=True)
 class Curve:
-    """One trial's values, and the best of them up to each interval: NaN before the first finite."""
+    """One trial's intervals: its value, the best up to it, the mean up to it; NaN where there is none.
 
-    values: array[float] = field(default_factory=lambda: array("d"))
-    best: array[float] = field(default_factory=lambda: array("d"))
+    All are one array, row by row: an array of its own for each column would take more than what is
+    in it, in a sweep of many short trials.
+    """
+
+    width: int  # how many columns are kept
+    rows: array[float] = field(default_factory=lambda: array("d"))
+
+    @classmethod
+    def of(cls, width: int, columns: Sequence[array[float]]) -> Self:
+        """The curve with these columns, the first ones."""
+        curve = cls(width, array("d", [math.nan]) * (width * len(columns[0])))
+        for number, column in enumerate(columns):
+            curve.fill(number, column)
+        return curve
+
+    def __len__(self) -> int:
+        return len(self.rows) // self.width
+
+    def at(self, interval: int, column: int) -> float:
+        """What a column holds at an interval."""
+        return self.rows[(interval - 1) * self.width + column]
+
+    def last(self, column: int) -> float:
+        """What a column holds at the last interval."""
+        return self.rows[column - self.width]
+
+    def column(self, column: int) -> array[float]:
+        """A column, from the first interval to the last."""
+        return self.rows[column :: self.width]
+
+    def fill(self, column: int, values: array[float]) -> None:
+        """Put values into a column, one for each interval."""
+        self.rows[column :: self.width] = values
 
     def append(self, value: float, goal: Goal) -> int:
         """Add a value, finite or not; returns its interval."""
-        held = self.best[-1] if self.best else math.nan
+        rows, width = self.rows, self.width
+        held = rows[BEST - width] if rows else math.nan
         gains = math.isfinite(value) and (math.isnan(held) or goal.better(value, held))
-        self.values.append(value)
-        self.best.append(value if gains else held)
-        return len(self.values)
+        rows.append(value)
+        rows.append(value if gains else held)
+        if width > MEAN:
+            rows.append(math.nan)  # until it is known
+        return len(rows) // width
+
+    def note_mean(self, mean: float) -> None:
+        """Note the mean up to the last interval."""
+        self.rows[MEAN - self.width] = mean
 
     def cut(self, interval: int) -> None:
         """Take out what follows the interval."""
-        del self.values[interval:]
-        del self.best[interval:]
+        del self.rows[interval * self.width :]
+
+    def settle(self) -> None:
+        """Nothing follows: give back the room that was there for more."""
+        self.rows = self.rows[:]
 
 
 Curves = dict[int, Curve]  # by trial

@@ -16,7 +16,7 @@ from array import array
 from enum import Flag, auto
 from typing import Any, Self
 
-from raysweep.core.curves import Best, Curve, Curves, Goal, Leader
+from raysweep.core.curves import BEST, MEAN, VALUE, Best, Curve, Curves, Goal, Leader
 from raysweep.core.indexes import BestTrial, Index, Leaders, Means, Values
 from raysweep.errors import InvalidTransitionError
 
@@ -36,7 +36,7 @@ class Track(Flag):
 class History:
     """Every trial's curve, with the indexes that the policy of the sweep tracks.
 
-    A value takes 16 bytes, 56 where an order is kept. Questions about an index that is not
+    A value takes 16 bytes, in an order 8 more to 24 more. Questions about an index that is not
     tracked fail an assertion.
     """
 
@@ -44,10 +44,13 @@ class History:
         self.goal = goal
         self.tracks = tracks
         self._curves: Curves = {}
-        self._finished: set[int] = set()
+        self._width = MEAN + 1 if Track.MEANS in tracks else BEST + 1  # of every curve
+        self._finished = (
+            bytearray()
+        )  # by trial, up to the last finished one: 1 where it is finished
         self._best = BestTrial(goal, self._curves)
         self._leaders = Leaders(goal, self._curves) if Track.LEADERS in tracks else None
-        self._means = Means() if Track.MEANS in tracks else None
+        self._means = Means(self._curves) if Track.MEANS in tracks else None
         self._values: Values | None = None
         if tracks & (Track.VALUES | Track.UNFINISHED_VALUES):
             self._values = Values(goal, unfinished_only=Track.UNFINISHED_VALUES in tracks)
@@ -63,7 +66,9 @@ class History:
             self.goal is other.goal
             and self._finished == other._finished
             and ours.keys() == theirs.keys()
-            and all(ours[t].values.tobytes() == theirs[t].values.tobytes() for t in ours)
+            and all(
+                ours[t].column(VALUE).tobytes() == theirs[t].column(VALUE).tobytes() for t in ours
+            )
         )
 
     __hash__ = None  # type: ignore[assignment]  # it changes, and is compared by content
@@ -71,9 +76,11 @@ class History:
     def kept(self) -> list[Any]:
         """All that a snapshot keeps, as plain lists, numbers and bytes: `History.restored` reads it."""
         curves = [
-            [trial, c.values.tobytes(), c.best.tobytes()] for trial, c in self._curves.items()
+            [trial, curve.column(VALUE).tobytes(), curve.column(BEST).tobytes()]
+            for trial, curve in self._curves.items()
         ]
-        return [curves, sorted(self._finished), [index.kept() for index in self._indexes]]
+        finished = [trial for trial, is_so in enumerate(self._finished) if is_so]
+        return [curves, finished, [index.kept() for index in self._indexes]]
 
     @classmethod
     def restored(cls, goal: Goal, tracks: Track, kept: list[Any]) -> Self:
@@ -81,10 +88,12 @@ class History:
         history = cls(goal, tracks)
         curves, finished, indexes = kept
         for trial, values, best in curves:
-            history._curves[trial] = Curve(array("d", values), array("d", best))
-        history._finished.update(finished)
+            columns = [array("d", values), array("d", best)]
+            history._curves[trial] = Curve.of(history._width, columns)
+        for trial in finished:
+            history._note_finished(trial)
         for index, told in zip(history._indexes, indexes, strict=True):
-            index.restore(told, history._curves, history._finished)
+            index.restore(told, history._curves, frozenset(finished))
         return history
 
     def add(self, trial: int, value: float) -> int:
@@ -97,7 +106,7 @@ class History:
         value = float(value)
         curve = self._curves.get(trial)
         if curve is None:
-            curve = self._curves[trial] = Curve()
+            curve = self._curves[trial] = Curve(self._width)
         interval = curve.append(value, self.goal)
         for index in self._indexes:
             index.add(trial, curve)
@@ -111,33 +120,34 @@ class History:
         """
         self._refuse_finished(trial, "start again")
         curve = self._curves.get(trial)
-        if curve is None or len(curve.values) <= interval:
+        if curve is None or len(curve) <= interval:
             return
         for index in self._indexes:
             index.cut(trial, curve, interval)
         curve.cut(interval)
-        if not curve.values:
+        if not curve.rows:
             del self._curves[trial]
 
     def finish(self, trial: int) -> None:
         """Note that the trial is in a terminal state; its curve stays. A second time is nothing."""
-        if trial in self._finished:
+        if self._is_finished(trial):
             return
-        self._finished.add(trial)
+        self._note_finished(trial)
         curve = self._curves.get(trial)
         if curve is None:
             return
         for index in self._indexes:
             index.finish(trial, curve)
+        curve.settle()
 
     def intervals(self, trial: int) -> int:
         """How many intervals the trial has."""
         curve = self._curves.get(trial)
-        return 0 if curve is None else len(curve.values)
+        return 0 if curve is None else len(curve)
 
     def value(self, trial: int, interval: int) -> float:
         """The trial's value at an interval that it has reached."""
-        return self._curves[trial].values[interval - 1]
+        return self._curves[trial].at(interval, VALUE)
 
     def best(self, trial: int, interval: int | None = None) -> float | None:
         """The trial's best finite value up to an interval (the last one), if it has any yet."""
@@ -145,7 +155,7 @@ class History:
         upto = reached if interval is None else min(interval, reached)
         if upto < 1:
             return None
-        best = self._curves[trial].best[upto - 1]
+        best = self._curves[trial].at(upto, BEST)
         return None if math.isnan(best) else best
 
     def best_trial(self) -> Best | None:
@@ -188,8 +198,15 @@ class History:
         assert self._values is not None, "the history tracks no VALUES"
         return self._values.better_than(value, interval)
 
+    def _is_finished(self, trial: int) -> bool:
+        return trial < len(self._finished) and bool(self._finished[trial])
+
+    def _note_finished(self, trial: int) -> None:
+        self._finished.extend(bytes(max(0, trial + 1 - len(self._finished))))
+        self._finished[trial] = True
+
     def _refuse_finished(self, trial: int, verb: str) -> None:
-        if trial in self._finished:
+        if self._is_finished(trial):
             raise InvalidTransitionError(
                 f"trial {trial} is finished after interval {self.intervals(trial)}: "
                 f"it cannot {verb}"

@@ -12,9 +12,8 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from sortedcontainers import SortedList
-
-from raysweep.core.curves import Best, Curve, Curves, Goal, Leader
+from raysweep.core.curves import BEST, MEAN, VALUE, Best, Curve, Curves, Goal, Leader
+from raysweep.core.order import Order
 
 _SMALLEST = 1074
 """Every finite float is a whole multiple of 2**-1074, the smallest float above zero."""
@@ -51,9 +50,9 @@ class BestTrial(Index):
 
     def add(self, trial: int, curve: Curve) -> None:
         """The trial's curve has one more interval."""
-        value = curve.values[-1]
+        value = curve.last(VALUE)
         if math.isfinite(value):
-            self._offer(trial, len(curve.values), value)
+            self._offer(trial, len(curve), value)
 
     def cut(self, trial: int, curve: Curve, interval: int) -> None:
         """The trial's curve is about to lose what follows the interval."""
@@ -88,9 +87,9 @@ class BestTrial(Index):
     def _look_through(self) -> None:
         self._held = None  # an offer made meanwhile may have an equal at an earlier interval
         for trial, curve in self._curves.items():
-            value = curve.best[-1]
+            value = curve.last(BEST)
             if not math.isnan(value):
-                self._offer(trial, curve.values.index(value) + 1, value)
+                self._offer(trial, curve.column(VALUE).index(value) + 1, value)
         self._is_lost = False
 
 
@@ -105,11 +104,11 @@ class Leaders(Index):
 
     def add(self, trial: int, curve: Curve) -> None:
         """The trial's curve has one more interval."""
-        self._offer(trial, len(curve.values), curve.best[-1])
+        self._offer(trial, len(curve), curve.last(BEST))
 
     def cut(self, trial: int, curve: Curve, interval: int) -> None:
         """The trial's curve is about to lose what follows the interval."""
-        for gone in range(interval + 1, len(curve.values) + 1):
+        for gone in range(interval + 1, len(curve) + 1):
             held = self._held.get(gone)
             if held is not None and held.trial == trial:
                 del self._held[gone]
@@ -142,8 +141,8 @@ class Leaders(Index):
 
     def _look_through(self, interval: int) -> None:
         for trial, curve in self._curves.items():
-            if len(curve.best) >= interval:
-                self._offer(trial, interval, curve.best[interval - 1])
+            if len(curve) >= interval:
+                self._offer(trial, interval, curve.at(interval, BEST))
         self._lost.remove(interval)
 
 
@@ -154,31 +153,28 @@ class Means(Index):
     and a constant curve would be stopped for being worse than itself.
     """
 
-    def __init__(self) -> None:
-        self._columns: defaultdict[int, array[float]] = defaultdict(lambda: array("d"))  # by trial
-        self._orders: defaultdict[int, SortedList] = defaultdict(SortedList)  # by interval
+    def __init__(self, curves: Curves) -> None:
+        self._curves = curves
+        self._orders: defaultdict[int, Order] = defaultdict(Order)  # by interval
         self._sums: dict[int, tuple[int, int]] = {}  # by running trial: as `_exact_sum` gives it
 
     def add(self, trial: int, curve: Curve) -> None:
         """The trial's curve has one more interval."""
-        column = self._columns[trial]
-        total, count = self._sums.get(trial) or _exact_sum(curve.values[:-1])
-        value = curve.values[-1]
+        total, count = self._sums.get(trial) or _exact_sum(curve.column(VALUE)[:-1])
+        value = curve.last(VALUE)
         if math.isfinite(value):
             total, count = total + _exact(value), count + 1
         self._sums[trial] = total, count
         mean = _exact_mean(total, count) if count else math.nan
-        column.append(mean)
+        curve.note_mean(mean)
         if count:
-            self._orders[len(column)].add(mean)
+            self._orders[len(curve)].add(mean)
 
     def cut(self, trial: int, curve: Curve, interval: int) -> None:
         """The trial's curve is about to lose what follows the interval."""
-        column = self._columns[trial]
-        for gone in range(interval + 1, len(curve.values) + 1):
-            if not math.isnan(column[gone - 1]):
-                self._orders[gone].remove(column[gone - 1])
-        del column[interval:]
+        for gone, mean in enumerate(curve.column(MEAN)[interval:], interval + 1):
+            if not math.isnan(mean):
+                self._orders[gone].remove(mean)
         self._sums.pop(trial, None)  # added up again from what is left
 
     def finish(self, trial: int, curve: Curve) -> None:
@@ -188,17 +184,19 @@ class Means(Index):
 
     def kept(self) -> list[Any]:
         """What a snapshot keeps."""
-        return [[trial, column.tobytes()] for trial, column in self._columns.items()]
+        return [[trial, curve.column(MEAN).tobytes()] for trial, curve in self._curves.items()]
 
     def restore(self, kept: list[Any], curves: Curves, finished: Collection[int]) -> None:
         """Be as the index was that gave `kept`."""
-        del curves, finished  # the sums are added up again when they are needed
-        self._columns.update((trial, array("d", column)) for trial, column in kept)
-        self._orders.update(_orders(self._columns.values()))
+        del finished  # the sums are added up again when they are needed
+        columns = {trial: array("d", column) for trial, column in kept if column}
+        for trial, column in columns.items():
+            curves[trial].fill(MEAN, column)
+        self._orders.update(_orders(columns.values()))
 
     def of(self, trial: int, interval: int) -> float | None:
         """The trial's running mean at an interval, if it has a finite value by then."""
-        mean = self._columns[trial][interval - 1]
+        mean = self._curves[trial].at(interval, MEAN)
         return None if math.isnan(mean) else mean
 
     def count(self, interval: int) -> int:
@@ -210,7 +208,10 @@ class Means(Index):
         order = self._orders[interval]
         if not order:
             return None
-        lower, upper = order[(len(order) - 1) // 2], order[len(order) // 2]
+        upper = order[len(order) // 2]
+        if len(order) % 2:
+            return upper
+        lower = order[len(order) // 2 - 1]
         return _exact_mean(_exact(lower) + _exact(upper), 2)
 
 
@@ -220,13 +221,13 @@ class Values(Index):
     def __init__(self, goal: Goal, *, unfinished_only: bool) -> None:
         self._goal = goal
         self._unfinished_only = unfinished_only
-        self._orders: defaultdict[int, SortedList] = defaultdict(SortedList)  # by interval
+        self._orders: defaultdict[int, Order] = defaultdict(Order)  # by interval
         self._reached: Counter[int] = Counter()  # by interval
 
     def add(self, trial: int, curve: Curve) -> None:
         """The trial's curve has one more interval."""
         del trial
-        value, interval = curve.values[-1], len(curve.values)
+        value, interval = curve.last(VALUE), len(curve)
         self._reached[interval] += 1
         if math.isfinite(value):
             self._orders[interval].add(value)
@@ -234,10 +235,10 @@ class Values(Index):
     def cut(self, trial: int, curve: Curve, interval: int) -> None:
         """The trial's curve is about to lose what follows the interval."""
         del trial
-        for gone in range(interval + 1, len(curve.values) + 1):
+        for gone, value in enumerate(curve.column(VALUE)[interval:], interval + 1):
             self._reached[gone] -= 1
-            if math.isfinite(curve.values[gone - 1]):
-                self._orders[gone].remove(curve.values[gone - 1])
+            if math.isfinite(value):
+                self._orders[gone].remove(value)
 
     def finish(self, trial: int, curve: Curve) -> None:
         """The trial is finished."""
@@ -248,7 +249,7 @@ class Values(Index):
         """Be as the index was that gave `kept`."""
         del kept
         left_out = finished if self._unfinished_only else ()
-        columns = [curve.values for trial, curve in curves.items() if trial not in left_out]
+        columns = [c.column(VALUE) for trial, c in curves.items() if trial not in left_out]
         lengths = Counter(map(len, columns))
         reached = 0
         for interval in range(max(lengths, default=0), 0, -1):
@@ -264,18 +265,18 @@ class Values(Index):
         """How many finite values at the interval are better than this one."""
         order = self._orders[interval]
         if self._goal is Goal.MAXIMIZE:
-            return len(order) - int(order.bisect_right(value))
-        return int(order.bisect_left(value))
+            return len(order) - order.up_to(value)
+        return order.below(value)
 
 
-def _orders(columns: Collection[array[float]]) -> Iterator[tuple[int, SortedList]]:
+def _orders(columns: Collection[array[float]]) -> Iterator[tuple[int, Order]]:
     """The order of the finite values at each interval, each sorted once."""
     longest = sorted(columns, key=len, reverse=True)
     for interval in range(len(longest[0]) if longest else 0):
         while len(longest[-1]) <= interval:
             longest.pop()
         found = [column[interval] for column in longest]
-        yield interval + 1, SortedList(filter(math.isfinite, found))
+        yield interval + 1, Order(filter(math.isfinite, found))
 
 
 def _ahead(goal: Goal, value: float, trial: int, held: Leader | Best) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 
 from raysweep.core.events import Assign, AttemptId, Checkpoint, Params, Reports, Stop, StopCause
@@ -106,7 +106,7 @@ class Trial:
     barren: int = 0  # losses in a row without a report between them
     first_begun: float | None = None  # time of the first attempt's beginning
     ended: float | None = None
-    checkpoints: list[Kept] = field(default_factory=list)
+    checkpoints: tuple[Kept, ...] = ()
 
     # the current attempt
     attempt: int = 0
@@ -115,7 +115,7 @@ class Trial:
     start: int = 0  # the interval that it continued from
     begun: float = 0.0
     last_report: int = 0
-    unmeasured: list[int] = field(default_factory=list)  # reports without the primary metric
+    unmeasured: list[int] | None = None  # reports without the primary metric; None: there is none
     names: frozenset[str] = NO_NAMES  # metrics seen in any attempt; forgotten when it ends
     cause: StopCause | None = None
     stop_report: int = 0
@@ -155,12 +155,12 @@ class Trial:
         self.slot, self.incarnation = slot, incarnation
         self.start = self.checkpoints[-1].interval if self.checkpoints else 0
         self.last_report = 0
-        self.unmeasured = []
+        self.unmeasured = None
 
     def start_anew(self) -> None:
         """The attempt took no notice of its checkpoint: none of an earlier one fits its curve."""
         self.start = 0
-        self.checkpoints = []
+        self.checkpoints = ()
 
     def order_to_run(self) -> Assign:
         """The assignment of the current attempt."""
@@ -183,11 +183,12 @@ class Trial:
         if not self.names.issuperset(reports.names):
             self.names = self.names.union(reports.names)
         if not measured:
+            self.unmeasured = self.unmeasured or []
             self.unmeasured.extend(range(reports.first, reports.last + 1))
 
     def interval_of(self, report: int) -> int:
         """The interval that the trial had reached with this report of the current attempt."""
-        return self.start + report - bisect_right(self.unmeasured, report)
+        return self.start + report - bisect_right(self.unmeasured or (), report)
 
     def takes(self, checkpoint: Checkpoint, last_report: int) -> bool:
         """Whether a checkpoint's report is in and no later checkpoint of this attempt is."""
@@ -197,11 +198,11 @@ class Trial:
 
     def keep(self, checkpoint: Checkpoint, interval: int) -> None:
         """Note a durable checkpoint."""
-        self.checkpoints.append(Kept(interval, checkpoint))
+        self.checkpoints += (Kept(interval, checkpoint),)
 
     def discard(self, path: str) -> None:
         """Forget a checkpoint that turned out to be damaged."""
-        self.checkpoints = [kept for kept in self.checkpoints if kept.checkpoint.path != path]
+        self.checkpoints = tuple(one for one in self.checkpoints if one.checkpoint.path != path)
 
     def nearest_checkpoint(self, interval: int) -> Kept | None:
         """The last checkpoint at or before an interval."""
@@ -214,4 +215,4 @@ class Trial:
     def end(self, reason: str, time: float) -> None:
         """Note why and when the trial ended, and forget what only a running one needs."""
         self.reason, self.ended = reason, time
-        self.names, self.unmeasured = NO_NAMES, []
+        self.names, self.unmeasured = NO_NAMES, None

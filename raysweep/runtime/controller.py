@@ -37,7 +37,7 @@ from raysweep.core.exchange import Reception, Refusal, Reply, Request
 from raysweep.core.plain import from_plain, to_plain
 from raysweep.core.spec import Limits
 from raysweep.errors import StaleEpochError, StorageUnusableError
-from raysweep.runtime import answers, opening, pace, scribe
+from raysweep.runtime import answers, heap, opening, pace, scribe
 from raysweep.runtime.crew import Crew
 from raysweep.runtime.failures import failure
 from raysweep.runtime.proposals import draw
@@ -111,7 +111,7 @@ class Controller:
                 self._crew.rejoin(number, slot.incarnation)
                 self._reception.expect(number, slot.incarnation, time.monotonic())
         beside = (self._sample, self._look, self._fill, self._verify, self._keep_snapshots)
-        for work in (self._commit, *beside):
+        for work in (self._commit, *beside, self._settle):
             self._spawn(work())
         self._begun = True
         if self._state.over:
@@ -297,6 +297,12 @@ class Controller:
         while not (self._state.over or self._replaced):
             await self._scribe.keep_snapshot(self._folder.uri)
             await asyncio.sleep(LOOK)
+
+    async def _settle(self) -> None:
+        """Keep Python from looking for garbage among all trials that ever were."""
+        while not (self._state.over or self._replaced):
+            heap.settle()
+            await asyncio.sleep(heap.EVERY)
 
     async def _verify(self) -> None:
         """Make sure now and then that no other controller has the sweep, though nothing is committed."""

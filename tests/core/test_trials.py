@@ -87,7 +87,8 @@ class TestAttempts:
         one.last_report, one.unmeasured = 4, [2]
         one.keep(checkpoint(one.id, 4), 3)
         one.begin_attempt(slot=0, incarnation=1)
-        assert (AttemptId(0, 2), 3, 0, []) == (one.id, one.start, one.last_report, one.unmeasured)
+        assert (AttemptId(0, 2), 3, 0) == (one.id, one.start, one.last_report)
+        assert one.unmeasured is None
         assert checkpoint(AttemptId(0, 1), 4) == one.order_to_run().checkpoint
 
     def test_without_a_checkpoint_it_starts_from_nothing(self) -> None:
@@ -114,7 +115,7 @@ class TestAttempts:
         one = trial()
         one.note(reports(one.id, [1.0]), measured=False)
         one.end("why", 5.0)
-        assert ("why", 5.0, frozenset(), []) == (one.reason, one.ended, one.names, one.unmeasured)
+        assert ("why", 5.0, frozenset(), None) == (one.reason, one.ended, one.names, one.unmeasured)
 
 
 class TestCheckpoints:
