@@ -152,7 +152,7 @@ class Attempts:
             loop.call_later(pace.patience(usual), self._give_back_behind, assign.id)
 
     def _give_back_behind(self, id_: AttemptId) -> None:
-        if id_ in self._running and self._book.queued:
+        if (id_ in self._running or id_ in self._starting) and self._book.queued:
             self._book.give_back()
             self._stand_by()
             self.stirred.set()

@@ -27,6 +27,18 @@ def forget(trial: Any) -> None:  # noqa: ANN401  (the same)
         trial.report(score=trial.params["x"] * (epoch + 1), checkpoint={"epoch": epoch + 1})
 
 
+def wait_for_all_others(trial: Any) -> None:  # noqa: ANN401  (the same)
+    """Trial 8 ends only when all others have; each of them takes no time."""
+    others = Path(trial.params["place"])
+    if trial.number == 8:
+        while len(list(others.iterdir())) < trial.params["others"]:
+            time.sleep(0.05)
+            trial.heed()
+    else:
+        (others / str(trial.number)).touch()
+    trial.report(score=1.0)
+
+
 def hold_the_gil(trial: Any) -> None:  # noqa: ANN401  (the same)
     """Trial 0 never ends and never lets another thread run; the others report once."""
     if trial.number == 0:

@@ -13,7 +13,7 @@ from typing import Any
 import ray
 
 import raysweep as rs
-from raysweep.core.events import Exchanged
+from raysweep.core.events import AttemptId, Exchanged
 from raysweep.result import Result
 from raysweep.runtime.client import Client
 from raysweep.runtime.slot import NAMESPACE, slot_name
@@ -92,6 +92,12 @@ def journaled(result: Result) -> list[tuple[int, int, int]]:
         for block in record.event.reports
         for number in range(block.first, block.last + 1)
     ]
+
+
+def given_back(result: Result) -> list[AttemptId]:
+    """The attempts that slots gave back before they had begun."""
+    events = [record.event for record in journal.read(result.folder.journal)]
+    return [id_ for event in events if isinstance(event, Exchanged) for id_ in event.returned]
 
 
 def alive(pid: int) -> bool:

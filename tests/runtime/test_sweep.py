@@ -8,7 +8,18 @@ from pathlib import Path
 import numpy as np
 import objectives
 import pytest
-from sweeps import alive, controller_pid, finished, journaled, kill, running, slot_pid, sweep, until
+from sweeps import (
+    alive,
+    controller_pid,
+    finished,
+    given_back,
+    journaled,
+    kill,
+    running,
+    slot_pid,
+    sweep,
+    until,
+)
 
 import raysweep as rs
 from raysweep.result import Result, load_result
@@ -42,6 +53,24 @@ def test_stops_hopeless_trials_with_the_reason_in_numbers(tmp_path: Path) -> Non
     assert stopped
     assert all(trial.reason.startswith("bandit: best ") for trial in stopped)
     assert {trial.intervals for trial in stopped} == {2}
+
+
+@pytest.mark.parametrize("isolation", ["process", "none"])
+def test_a_long_trial_keeps_none_waiting_behind_it(tmp_path: Path, isolation: str) -> None:
+    """What its slot held ready for after it, when all were short, runs elsewhere."""
+    place = tmp_path / "others"
+    place.mkdir()
+    made = sweep(
+        objectives.wait_for_all_others,
+        tmp_path,
+        space={"place": rs.choice([str(place)]), "others": rs.choice([59])},
+        limits={"max_total_trials": 60, "trial_timeout": 60},
+        isolation=isolation,
+    )
+    result = made.run(screen="none")
+    assert [trial.state for trial in result.trials] == ["completed"] * 60
+    assert [trial.failures + trial.losses for trial in result.state.trials] == [0] * 60
+    assert given_back(result)
 
 
 def test_survives_a_killed_controller(tmp_path: Path) -> None:
