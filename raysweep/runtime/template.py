@@ -60,7 +60,7 @@ from raysweep.runtime.process_tree import (
     kill_group,
     kill_marked,
 )
-from raysweep.runtime.trial import TrainingFunction, run
+from raysweep.runtime.trial import TrainingFunction, run, seed_all
 from raysweep.storage.folder import SweepFolder
 
 AWHILE = 86_400.0  # seconds; a wait without end is none that `select` knows
@@ -375,11 +375,14 @@ def _is_open(control: socket.socket) -> bool:
 def run_and_leave(function: TrainingFunction, connection: socket.socket) -> None:
     """Run the trial that the connection orders, in this process, and end the process."""
     known = frozenset(sys.modules)
+    seed_all(
+        0
+    )  # a fork copies a page when it is first written to: now, and not when it has its order
     channel = SocketChannel(connection)
     plain = channel.receive(wait=True)
     order = from_plain(Order, plain)
     run(function, order, channel)
-    if late := loading.late(known):
+    if len(sys.modules) > len(known) and (late := loading.late(known)):
         channel.send(["late", late])
     atexit._run_exitfuncs()  # noqa: SLF001  (a forked process runs none by itself)
     sys.stdout.flush()

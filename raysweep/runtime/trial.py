@@ -242,7 +242,7 @@ def run(function: TrainingFunction, order: Order, channel: Channel) -> None:
     except CheckpointDamagedError as error:
         channel.send(["end", Ending.LOST.value, str(error), "", "", order.checkpoint])
         return
-    _seed(order.seed)
+    seed_all(order.seed)
     channel.send(["end", *_ending(function, trial), ""])
 
 
@@ -264,7 +264,7 @@ def _ending(function: TrainingFunction, trial: Trial) -> tuple[str, str, str, st
     return Ending.RETURNED.value, "", "", ""
 
 
-def _seed(seed: int) -> None:
+def seed_all(seed: int) -> None:
     """Seed what a forked process would otherwise share with every other trial."""
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002  (the generator that the user's libraries draw from)
