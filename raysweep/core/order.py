@@ -1,7 +1,7 @@
 """Floats in order: where a value stands among a million others, and which value stands at a place.
 
 One rule: the floats lie in blocks of bounded length, 8 bytes each, so that adding one moves little
-and no float is an object of its own.
+and no float is an object of its own. What is added is put in order only once somebody asks.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable
-from itertools import accumulate
+from itertools import accumulate, chain
 
 _LONGEST = 2_048  # values of a block; one that gets longer becomes two
+_MANY = 64  # where one in so many values is new, to sort them all is faster than one by one
 
 
 class Order:
@@ -23,34 +24,24 @@ class Order:
     (0.1, 0.3, 3, 1, 2)
     """
 
-    __slots__ = ("_blocks", "_bounds", "_counts", "_size")
+    __slots__ = ("_blocks", "_bounds", "_counts", "_new", "_size")
 
     def __init__(self, values: Iterable[float] = ()) -> None:
-        found = array("d", sorted(values))
-        half = _LONGEST // 2
-        self._size = len(found)
-        self._blocks = [found[at : at + half] for at in range(0, max(1, len(found)), half)]
-        # What no value of a block exceeds, and none of the next is less than; the last needs none.
-        self._bounds = array("d", [block[-1] for block in self._blocks[:-1]])
-        self._tally()
+        self._new = array("d", values)  # in no order yet
+        self._lay_out(array("d"))
 
     def __len__(self) -> int:
-        return self._size
+        return self._size + len(self._new)
 
     def __getitem__(self, place: int) -> float:
         """The value at a place, counted from 0; there must be one."""
+        self._put_in_order()
         number, rest = self._find(place)
         return self._blocks[number][rest]
 
     def add(self, value: float) -> None:
-        """Put a value in its place."""
-        number = bisect_left(self._bounds, value)
-        block = self._blocks[number]
-        insort(block, value)
-        self._size += 1
-        self._count(number, 1)
-        if len(block) > _LONGEST:
-            self._split(number, len(block) // 2)
+        """Take a value in."""
+        self._new.append(value)
 
     def remove(self, value: float) -> None:
         """Take one of these values out; there must be one."""
@@ -62,15 +53,42 @@ class Order:
 
     def below(self, value: float) -> int:
         """How many values are less than this one."""
+        self._put_in_order()
         number = bisect_left(self._bounds, value)
         return self._before(number) + bisect_left(self._blocks[number], value)
 
     def up_to(self, value: float) -> int:
         """How many values are less than this one, or equal to it."""
+        self._put_in_order()
         number = bisect_right(self._bounds, value)
         return self._before(number) + bisect_right(self._blocks[number], value)
 
-    # --- which block ------------------------------------------------------------------------------
+    # --- putting in order -------------------------------------------------------------------------
+
+    def _put_in_order(self) -> None:
+        if len(self._new) * _MANY > self._size + _LONGEST:
+            self._lay_out(array("d", sorted(chain(*self._blocks, self._new))))
+            self._new = array("d")
+        while self._new:
+            self._insert(self._new.pop())
+
+    def _lay_out(self, values: array[float]) -> None:
+        """Make blocks of values that are in order."""
+        half = _LONGEST // 2
+        self._size = len(values)
+        self._blocks = [values[at : at + half] for at in range(0, max(1, len(values)), half)]
+        # What no value of a block exceeds, and none of the next is less than; the last needs none.
+        self._bounds = array("d", [block[-1] for block in self._blocks[:-1]])
+        self._tally()
+
+    def _insert(self, value: float) -> None:
+        number = bisect_left(self._bounds, value)
+        block = self._blocks[number]
+        insort(block, value)
+        self._size += 1
+        self._count(number, 1)
+        if len(block) > _LONGEST:
+            self._split(number, len(block) // 2)
 
     def _split(self, number: int, at: int) -> None:
         """Make two blocks of one."""
@@ -78,6 +96,8 @@ class Order:
         self._blocks[number : number + 1] = [block[:at], block[at:]]
         self._bounds.insert(number, block[at - 1])
         self._tally()
+
+    # --- which block ------------------------------------------------------------------------------
 
     def _tally(self) -> None:
         """Count the blocks' values anew.

@@ -20,6 +20,7 @@ def test_an_order_answers_as_a_sorted_list_does(
     """Whatever is added and taken out, with blocks so short that there are many."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(order, "_LONGEST", 4)
+        patch.setattr(order, "_MANY", 2)
         kept, found = sorted(start), Order(start)
         for adds, value in changes:
             if adds:
