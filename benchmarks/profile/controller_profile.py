@@ -12,8 +12,9 @@ from __future__ import annotations
 import json
 import logging
 import tempfile
+import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -64,23 +65,31 @@ def watched_ray(folder: Path) -> Iterator[None]:
         ray.shutdown()
 
 
-def train(trial: rs.Trial) -> None:
-    """Report as fast as one can."""
-    others = {f"metric_{number}": 0.1 * number for number in range(1, METRICS)}
-    for number in range(1, REPORTS + 1):
-        trial.report({**others, "score": 1 / number})
+def training(folder: Path) -> Callable[[rs.Trial], None]:
+    """A function that reports as fast as it can, once all trials are there."""
+    there = str(folder)
+
+    def train(trial: rs.Trial) -> None:
+        (Path(there) / f"trial-{trial.number}").touch()
+        while len([*Path(there).glob("trial-*")]) < TRIALS:
+            time.sleep(0.05)
+        others = {f"metric_{number}": 0.1 * number for number in range(1, METRICS)}
+        for number in range(1, REPORTS + 1):
+            trial.report({**others, "score": 1 / number})
+
+    return train
 
 
-def swept(storage: Path) -> tuple[float, float]:
+def swept(folder: Path) -> tuple[float, float]:
     """Run the sweep; returns its exchanges and its reports a second."""
     result = rs.Sweep(
-        train,
+        training(folder),
         space={"rate": rs.loguniform(1e-4, 1e-2)},
         objective=rs.maximize("score"),
         sampler=rs.Random(seed=1),
         limits=rs.Limits(max_total_trials=TRIALS, max_concurrent_trials=TRIALS),
         name="profile",
-        storage=str(storage),
+        storage=str(folder),
     ).run(screen="none")
     said = [event for event, _ in journal.read(result.folder.journal)]
     times = [event.time for event in said if isinstance(event, Exchanged) and event.reports]

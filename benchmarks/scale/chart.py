@@ -62,7 +62,7 @@ def reports(axes: Axes, growth: Result) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.set_xlabel("trials in the sweep")
     axes.set_ylabel("controller's time for a report, µs")
-    axes.set_title("a report costs the same, however many trials there are")
+    axes.set_title("a report's time as the sweep grows")
     axes.legend(loc="lower right")
     axes.grid(color="0.9")
 
@@ -75,20 +75,22 @@ def slots(axes: Axes, load: Result, ray: float) -> None:
         statistics.median(one["calls"] for one in each) for each in zip(*per_policy, strict=True)
     ]
     busy = [
-        statistics.median(one["calls"] * (one["call"] + ray) / 1e6 for one in each)
+        statistics.median(one["calls"] * (one["call"] + one["commit"] + ray) / 1e6 for one in each)
         for each in zip(*per_policy, strict=True)
     ]
     rays = [each * ray / 1e6 for each in calls]
     axes.fill_between(numbers, rays, color="0.85", label="Ray's own part")
-    axes.fill_between(numbers, rays, busy, color="tab:blue", alpha=0.4, label="the controller's")
+    axes.fill_between(
+        numbers, rays, busy, color="tab:blue", alpha=0.4, label="the controller and its journal"
+    )
     axes.plot(numbers, busy, color="tab:blue", marker="o")
     for number, height, each in zip(numbers, busy, calls, strict=True):
         axes.annotate(
-            f"{each:,.0f} calls/s", (number, height), xytext=(0, 6), textcoords="offset points",
-            ha="center", fontsize=8,
+            f"{each:,.0f} calls/s", (number, height), xytext=(-2, 6), textcoords="offset points",
+            ha="right" if number > numbers[0] else "left", fontsize=8,
         )  # fmt: skip
     axes.set_xscale("log")
-    axes.set_ylim(0, 1)
+    axes.set_ylim(0, max(1.0, 1.1 * busy[-1]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.set_xlabel("slots, each with a trial that reports once a second")
     axes.set_ylabel("share of one core")

@@ -34,13 +34,13 @@ class Load:
     calls: float  # of `exchange`, a second
     reports: float  # a second
     call: float  # microseconds of the loop that one call takes
-    commit: float  # microseconds of the writing thread
+    commit: float  # microseconds of the writing thread, for a commit a call: on Ray many share one
     request: float  # bytes
     journal: float  # bytes a report
 
     def busy(self, ray: float) -> float:
-        """The share of the loop's time, with so many microseconds a call for Ray."""
-        return self.calls * (self.call + ray) / 1e6
+        """The share of a core that its process takes, with so many microseconds a call for Ray."""
+        return self.calls * (self.call + self.commit + ray) / 1e6
 
 
 def load(policy: str, slots: int) -> Load:

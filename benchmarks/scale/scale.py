@@ -5,7 +5,7 @@ played, on a virtual clock. Measured are the time of a report as the sweep grows
 how busy a controller is with so many slots.
 
     make bench-scale            most of half an hour; writes the results and the chart
-    make bench-scale QUICK=1    a minute, up to ten thousand trials and a thousand slots
+    make bench-scale QUICK=1    two minutes, up to ten thousand trials and a thousand slots
 """
 
 from __future__ import annotations
@@ -97,6 +97,20 @@ def memory_rows(policy: str, found: Memory) -> list[Row]:
     return [*rows, row(f"memory of a report, {policy}, bytes", found.report, hold=REPORT[policy])]
 
 
+def journal_rows(
+    sizes: Mapping[str, Sequence[Size]], loads: Mapping[str, Sequence[Load]]
+) -> list[Row]:
+    """What the journal takes on disk; the median over the policies."""
+    whole = [each[-1].grown.journal / each[-1].grown.ended for each in sizes.values()]
+    rows = [
+        row("journal, bytes a trial of 10 reports of 4 metrics, in bulk", statistics.median(whole))
+    ]
+    for slots, each in zip(SLOTS, zip(*loads.values(), strict=True), strict=True):
+        what = f"journal, bytes a report of 8 metrics once a second, {slots:,} slots"
+        rows.append(row(what, statistics.median(one.journal for one in each)))
+    return rows
+
+
 def load_rows(found: Mapping[str, Sequence[Load]], ray: Bare) -> list[Row]:
     """How busy a controller is; the median over the policies."""
     rows = []
@@ -180,7 +194,7 @@ def main() -> None:
     sizes = grown(console)
     rows = [made for policy in POLICIES for made in time_rows(policy, sizes[policy])]
     rows += [made for policy, one in kept.items() for made in memory_rows(policy, one)]
-    rows += load_rows(loads, ray)
+    rows += [*journal_rows(sizes, loads), *load_rows(loads, ray)]
     console.print(shown(rows))
     minutes = (time.monotonic() - began) / 60
     console.print(f"{minutes:.1f} minutes", highlight=False)
