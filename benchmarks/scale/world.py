@@ -29,7 +29,7 @@ from raysweep.core.samplers import Observation, Random, trial_seed
 from raysweep.core.space import Space, Value, choice, loguniform, uniform
 from raysweep.core.spec import Limits, SweepSpec, maximize
 from raysweep.core.state import SweepState
-from raysweep.runtime import heap, pace, status
+from raysweep.runtime import heap, status
 from raysweep.runtime.local_controller import DiskJournal, LocalController
 from raysweep.runtime.local_slot import LocalSlot, SimulatedTrial
 from raysweep.runtime.virtual_clock import VirtualClock
@@ -85,7 +85,7 @@ class World:
         self._settled = time.monotonic()
         spec = sweep(policy)
         with WATCH.on(CONTROLLER):
-            self._controller = _Controller(
+            self._controller = LocalController(
                 spec, self._clock, self._journal, self._slots, size=slots, sampler_time=0.0
             )
         self.state = self._journal.state = self._controller.state
@@ -158,14 +158,6 @@ class World:
         with WATCH.on(CONTROLLER):
             self._controller.receive(from_plain(Request, msgpack.unpackb(packed)))
         return True
-
-
-class _Controller(LocalController):
-    """Asks the sampler only when trials run low, as on Ray; it may then draw many at once."""
-
-    def _sample(self) -> None:
-        if 2 * len(self.state.roster.waiting) <= pace.ahead(self._size, self._size, learns=False):
-            super()._sample()
 
 
 class _Clock(VirtualClock):

@@ -148,8 +148,8 @@ class Standing:
             return []
         if timeout is not None and now >= timeout:
             return [SweepTimedOut(time=now)]
-        over = tuple(id_ for id_, time in self._deadlines() if now >= time)
-        return [TrialsTimedOut(time=now, ids=over)] if over else []
+        over = sorted(id_ for id_, time in self._deadlines() if now >= time)
+        return [TrialsTimedOut(time=now, ids=tuple(over))] if over else []
 
     def next_due(self) -> float | None:
         """The time at which `due` will next have something to say."""
@@ -164,7 +164,7 @@ class Standing:
         limit = self.limits.trial_timeout
         if limit is None:
             return
-        for number in sorted(self.roster.live):
+        for number in self.roster.live:
             trial = self.trials[number]
             if trial.state is TrialState.RUNNING:
                 yield trial.id, trial.begun + limit

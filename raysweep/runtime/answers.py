@@ -15,13 +15,9 @@ from raysweep.runtime import pace
 def has_effect(state: SweepState, news: Exchanged) -> bool:
     """Whether this exchange is worth a record: it says something, or can be given something."""
     known = state.slots.get(news.slot)
-    if known is None:
+    if known is None or (known.incarnation, known.places) != (news.incarnation, news.places):
         return True
-    if (known.incarnation, known.places, known.ahead) != (
-        news.incarnation,
-        news.places,
-        news.ahead,
-    ):
+    if known.ahead != news.ahead:
         return True
     return news.has_news or state.can_assign(news.slot)
 

@@ -270,8 +270,8 @@ class Controller:
 
     @property
     def _runs_low(self) -> bool:
-        """Whether so few trials wait that it is worth asking the sampler, which answers many at once."""
-        return self._spec.sampler.learns or 2 * len(self._state.roster.waiting) <= self._ahead
+        waiting = len(self._state.roster.waiting)
+        return pace.runs_low(waiting, self._ahead, learns=self._spec.sampler.learns)
 
     async def _look(self) -> None:
         """Look after time limits and leases."""

@@ -226,14 +226,15 @@ class LocalController:
 
     def _sample(self) -> None:
         """Have trials proposed, as long as any are wanted; what is known is what is known now."""
-        wanted = self.state.proposals_wanted(
-            pace.ahead(self._size, self.state.room, learns=self._spec.sampler.learns)
-        )
-        if self._sampling or not wanted:
+        learns = self._spec.sampler.learns
+        ahead = pace.ahead(self._size, self._size, learns=learns)  # slots here hold none ready
+        wanted = self.state.proposals_wanted(ahead)
+        low = pace.runs_low(len(self.state.roster.waiting), ahead, learns=learns)
+        if self._sampling or not (wanted and low):
             return
         self._sampling = True
         first = len(self.state.trials)
-        known = self.state.observations() if self._spec.sampler.learns else []
+        known = self.state.observations() if learns else []
         try:
             drawn = proposals.draw(self._spec, known, range(first, first + wanted))
         except Exception as error:  # noqa: BLE001  (the sampler may be anyone's: whatever it raises is told)

@@ -21,9 +21,7 @@ AHEAD = 16  # trials that wait for a slot, at least, so that a sampler's time is
 WORTH_A_QUEUE = 0.0005  # share of a trial's time that an exchange may take
 LONGEST_QUEUE = 32  # trials
 AT_HAND = 0.5  # seconds of work that a slot has at hand, so that it need not ask for each trial
-LEAST_PATIENCE = (
-    1.0  # seconds that a trial lies in a slot's queue, at most, or some times the usual
-)
+LEAST_PATIENCE = 1.0  # seconds that a trial may lie in a slot's queue, however short others are
 FRESH = 0.2  # how much the latest of several durations counts
 
 
@@ -62,6 +60,11 @@ def ahead(slots: int, room: int, *, learns: bool) -> int:
     return max(1, slots // 8) if learns else max(AHEAD, 2 * slots, 2 * room)
 
 
+def runs_low(waiting: int, ahead: int, *, learns: bool) -> bool:
+    """Whether so few trials wait that it is worth asking a sampler, which answers many at once."""
+    return learns or 2 * waiting <= ahead
+
+
 def queue(exchange: float, trial: float) -> int:
     """How many trials a slot should hold beyond those that run.
 
@@ -98,4 +101,4 @@ def due(book: SlotBook, sent: float, *, tick: float, heartbeat: float = HEARTBEA
     """
     if book.urgent or not book.holds:
         return sent
-    return sent + (tick if book.waiting else heartbeat)
+    return sent + (tick if book.waiting else max(heartbeat, tick))
