@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from notes import Notes
+from own_ray import workers
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 TICK = os.sysconf("SC_CLK_TCK")
@@ -79,19 +80,3 @@ def controller_watched(notes: Notes, trials: int) -> Iterator[Growth]:
     finally:
         over.set()
         thread.join()
-
-
-def workers(title: str) -> set[int]:
-    """The process ids of the workers in this process's own Ray whose title begins so."""
-    found = set()
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):
-            pid = int(path.parent.name)
-            if path.read_bytes().startswith(title.encode()) and parent(parent(pid)) == os.getpid():
-                found.add(pid)  # whose parent is the raylet, which this process has started
-    return found
-
-
-def parent(pid: int) -> int:
-    """The process that started another."""
-    return int(Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[1])

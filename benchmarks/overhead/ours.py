@@ -13,8 +13,8 @@ from pathlib import Path
 
 import exactly_once
 from gauges import busy, controller_watched, memory
+from idler import bare_call
 from notes import Notes
-from own_ray import bare_call
 from runs import Answer, Run
 from tasks import NAME, Array, Task, ideal, perform, task_of, trained
 

@@ -10,18 +10,19 @@ looked at. Prints the shares by file and by function; writes a picture and the s
 from __future__ import annotations
 
 import json
-import logging
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from heapq import nlargest
 from pathlib import Path
 from typing import Any
 
 import ray
 import sampling
 from icicle import icicle
+from own_ray import own_ray
 from record import QUICK
 from rich.console import Console
 from rich.table import Table
@@ -34,14 +35,12 @@ TRIALS = 16
 REPORTS = 5_000 if QUICK else 30_000  # of a trial
 METRICS = 8
 SHOWN = 12  # files, and functions, at most
-OBJECT_STORE = 100 * 2**20  # bytes
 WRITTEN = Path(tempfile.gettempdir()) / "raysweep-profile"
 
-Shares = Counter[str]
+Shares = defaultdict[str, float]
 
 
-@contextmanager
-def watched_ray(folder: Path) -> Iterator[None]:
+def watched_ray(folder: Path) -> AbstractContextManager[None]:
     """A Ray in whose controller somebody looks."""
     looks = str(folder)
 
@@ -49,20 +48,7 @@ def watched_ray(folder: Path) -> Iterator[None]:
         sampling.arm(looks)
 
     ray.cloudpickle.register_pickle_by_value(sampling)
-    ray.init(
-        address="local",
-        num_cpus=TRIALS,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        object_store_memory=OBJECT_STORE,
-        runtime_env={"worker_process_setup_hook": arm},
-        _temp_dir=str(folder / "ray"),
-    )
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    return own_ray(TRIALS, folder / "ray", {"worker_process_setup_hook": arm})
 
 
 def training(folder: Path) -> Callable[[rs.Trial], None]:
@@ -99,22 +85,24 @@ def swept(folder: Path) -> tuple[float, float]:
 
 def shares(stacks: Mapping[str, float]) -> tuple[Shares, Shares, Shares]:
     """Seconds by file and by function in which they were spent; by function with what it calls."""
-    files, own, whole = Shares(), Shares(), Shares()
+    files, own, whole = Shares(float), Shares(float), Shares(float)
     for stack, seconds in stacks.items():
         names = stack.split(";")
-        files[names[-1].rpartition(":")[0]] += seconds  # type: ignore[assignment]  (a float)
-        own[names[-1]] += seconds  # type: ignore[assignment]
+        files[names[-1].rpartition(":")[0]] += seconds
+        own[names[-1]] += seconds
         for name in set(names):
-            whole[name] += seconds  # type: ignore[assignment]
+            whole[name] += seconds
     return files, own, whole
 
 
 def shown(title: str, found: Shares, total: float, *, only: str = "") -> Table:
     """The largest of these as a table."""
     table = Table("share", title, width=100)
-    largest = [(name, spent) for name, spent in found.most_common() if name.startswith(only)]
-    for name, spent in largest[:SHOWN]:
-        table.add_row(f"{spent / total:.1%}", name)
+    largest = nlargest(
+        SHOWN, (name for name in found if name.startswith(only)), key=found.__getitem__
+    )
+    for name in largest:
+        table.add_row(f"{found[name] / total:.1%}", name)
     return table
 
 

@@ -11,17 +11,16 @@ import os
 import tempfile
 import time
 from dataclasses import dataclass
-from logging import ERROR
 from pathlib import Path
 from typing import Any
 
 import ray
+from own_ray import own_ray
 from record import QUICK
 
 CALLERS = 4  # actors, each with some calls in flight
 IN_FLIGHT = 25
 SECONDS = 3.0 if QUICK else 10.0
-OBJECT_STORE = 100 * 2**20  # bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,20 +63,11 @@ class Calling:
 
 def bare(size: int) -> Bare:
     """Call an actor with requests of so many bytes."""
-    with tempfile.TemporaryDirectory(prefix="rs-", dir="/tmp") as folder:
-        ray.init(
-            address="local",
-            num_cpus=CALLERS + 1,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=ERROR,
-            object_store_memory=OBJECT_STORE,
-            _temp_dir=str(Path(folder)),
-        )
-        try:
-            return _called(size)
-        finally:
-            ray.shutdown()
+    with (
+        tempfile.TemporaryDirectory(prefix="rs-", dir="/tmp") as folder,
+        own_ray(CALLERS + 1, Path(folder)),
+    ):
+        return _called(size)
 
 
 def _called(size: int) -> Bare:

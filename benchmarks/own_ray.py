@@ -1,7 +1,6 @@
 """A Ray of one's own: started for one measurement, gone after it.
 
-One rule: both sides get the same, with so many CPUs by name as trials are to run at once, in a folder of
-its own that is removed.
+One rule: whatever is compared gets the same, with so many CPUs by name as trials are to run at once.
 """
 
 from __future__ import annotations
@@ -9,35 +8,33 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import ray
-from gauges import workers
 
 OBJECT_STORE = 100 * 2**20  # bytes
 NAMESPACE = "raysweep"
 PATIENCE = 300  # seconds until the workers must have started
-CALLS = 300  # of a bare actor, to know what one takes
 
 
 @contextlib.contextmanager
-def own_ray(slots: int, temporary: Path) -> Iterator[None]:
+def own_ray(
+    slots: int, temporary: Path, runtime_env: Mapping[str, Any] | None = None
+) -> Iterator[None]:
     """A Ray on this machine.
 
     Args:
         slots: CPUs that it believes to have; a worker process stands ready for each, as it does on a
             machine that has them. (Otherwise Ray starts two ahead here, and one for each real core at once.)
         temporary: its folder; sockets lie in it, so its name must be short.
+        runtime_env: what its workers run in; none of these stands ready before it is asked for.
     """
     os.environ |= {
         "RAY_worker_maximum_startup_concurrency": str(slots),
-        "RAY_worker_register_timeout_seconds": str(
-            PATIENCE
-        ),  # all start at once, on few real cores
+        "RAY_worker_register_timeout_seconds": str(PATIENCE),  # all start at once, on few cores
     }
     ray.init(
         address="local",
@@ -47,10 +44,12 @@ def own_ray(slots: int, temporary: Path) -> Iterator[None]:
         logging_level=logging.ERROR,
         namespace=NAMESPACE,
         object_store_memory=OBJECT_STORE,
+        runtime_env=runtime_env,
         _temp_dir=str(temporary),
     )
     try:
-        _wait_for_workers(slots)
+        if runtime_env is None:
+            _wait_for_workers(slots)
         yield
     finally:
         ray.shutdown()
@@ -65,20 +64,17 @@ def _wait_for_workers(slots: int) -> None:
         time.sleep(0.2)
 
 
-class Idler:
-    """An actor that does nothing."""
+def workers(title: str) -> set[int]:
+    """The process ids of the workers in this process's own Ray whose title begins so."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            pid = int(path.parent.name)
+            if path.read_bytes().startswith(title.encode()) and parent(parent(pid)) == os.getpid():
+                found.add(pid)  # whose parent is the raylet, which this process has started
+    return found
 
-    def nothing(self) -> None:
-        """Return."""
 
-
-def bare_call() -> float:
-    """What one call of a warm actor takes, in seconds: the median."""
-    idler: Any = ray.remote(num_cpus=0)(Idler).remote()
-    took = []
-    for _ in range(CALLS):
-        began = time.perf_counter()
-        ray.get(idler.nothing.remote())
-        took.append(time.perf_counter() - began)
-    ray.kill(idler)
-    return statistics.median(took[CALLS // 10 :])
+def parent(pid: int) -> int:
+    """The process that started another."""
+    return int(Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[1])
