@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import accumulate, islice
 from typing import NamedTuple, Self
 
 
@@ -27,6 +28,11 @@ class Goal(StrEnum):
         (True, False)
         """
         return a > b if self is Goal.MAXIMIZE else a < b
+
+    @property
+    def best(self) -> Callable[..., float]:
+        """The function that takes the best of finite values: `max` or `min`."""
+        return max if self is Goal.MAXIMIZE else min
 
 
 class Leader(NamedTuple):
@@ -96,6 +102,18 @@ class Curve:
         if width > MEAN:
             rows.append(math.nan)  # until it is known
         return len(rows) // width
+
+    def extend(self, values: Sequence[float], goal: Goal) -> None:
+        """Add values as `append` adds each."""
+        if not math.isfinite(sum(values)):  # one is not, or all are huge
+            for value in values:
+                self.append(value, goal)
+            return
+        held = self.rows[BEST - self.width] if self.rows else math.nan
+        first = values[0] if math.isnan(held) else held
+        best = islice(accumulate(values, goal.best, initial=first), 1, None)
+        more = Curve.of(self.width, [array("d", values), array("d", best)])
+        self.rows.extend(more.rows)
 
     def note_mean(self, mean: float) -> None:
         """Note the mean up to the last interval."""

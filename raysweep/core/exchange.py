@@ -160,7 +160,16 @@ class SlotBook:
 
     def report(self, id_: AttemptId, metrics: Mapping[str, float], at: float) -> int:
         """Note a report made `at` seconds into the attempt; returns its number."""
-        return self._held[id_].report(metrics, at)
+        self.name(id_, tuple(metrics))
+        return self.add(id_, array("d", [at, *metrics.values()]).tobytes())
+
+    def name(self, id_: AttemptId, metrics: tuple[str, ...]) -> None:
+        """Say which metrics the reports hold that are added from now on."""
+        self._held[id_].name(metrics)
+
+    def add(self, id_: AttemptId, numbers: bytes) -> int:
+        """Note reports, float64, the seconds and the metrics of each; returns the last one's number."""
+        return self._held[id_].add(numbers)
 
     def full(self, id_: AttemptId) -> bool:
         """Whether so much of this attempt is unacknowledged that its next report must wait."""
@@ -276,8 +285,7 @@ class _Held:
     acknowledged: int = 0
     closed: list[Reports] = field(default_factory=list)  # encoded once, sent until acknowledged
     names: tuple[str, ...] = ()  # of the block that is being filled
-    times: array[float] = field(default_factory=lambda: array("d"))
-    values: array[float] = field(default_factory=lambda: array("d"))
+    filling: bytearray = field(default_factory=bytearray)  # float64: seconds and values, in rows
     checkpoints: list[Checkpoint] = field(default_factory=list)
     end: End | None = None
     fresh: bool = False
@@ -302,14 +310,14 @@ class _Held:
         unsaid = self.unacknowledged or self.checkpoints or self.fresh or self.end or self.returned
         return bool(unsaid or not self.listed or self.begun != self.listed_as_begun)
 
-    def report(self, metrics: Mapping[str, float], at: float) -> int:
-        names = tuple(metrics)
-        if names != self.names:
+    def name(self, metrics: tuple[str, ...]) -> None:
+        if metrics != self.names:
             self._close()
-            self.names = names
-        self.times.append(at)
-        self.values.extend(metrics.values())
-        self.last += 1
+            self.names = metrics
+
+    def add(self, numbers: bytes) -> int:
+        self.filling += numbers
+        self.last += len(numbers) // (8 * (1 + len(self.names)))
         return self.last
 
     def blocks(self) -> list[Reports]:
@@ -324,15 +332,18 @@ class _Held:
         return Stop(id=self.id, report=0, cause=StopCause.SWEEP_ENDS, reason="")
 
     def _close(self) -> None:
-        if not self.times:
+        if not self.filling:
             return
+        values, width = array("d", bytes(self.filling)), 1 + len(self.names)
+        times = values[::width]
+        del values[::width]
         self.closed.append(
             Reports(
                 id=self.id,
-                first=self.last - len(self.times) + 1,
+                first=self.last - len(times) + 1,
                 names=self.names,
-                times=self.times.tobytes(),
-                values=self.values.tobytes(),
+                times=times.tobytes(),
+                values=values.tobytes(),
             )
         )
-        self.times, self.values = array("d"), array("d")
+        self.filling.clear()

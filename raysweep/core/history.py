@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from array import array
+from collections.abc import Sequence
 from enum import Flag, auto
 from typing import Any, Self
 
@@ -102,15 +103,33 @@ class History:
         Raises:
             InvalidTransitionError: The trial is finished.
         """
-        self._refuse_finished(trial, "report")
-        value = float(value)
-        curve = self._curves.get(trial)
-        if curve is None:
-            curve = self._curves[trial] = Curve(self._width)
-        interval = curve.append(value, self.goal)
+        curve = self._growing(trial)
+        interval = curve.append(float(value), self.goal)
         for index in self._indexes:
             index.add(trial, curve)
         return interval
+
+    def add_all(self, trial: int, values: Sequence[float]) -> None:
+        """Append values as `add` does each, all at once where no policy tracks anything.
+
+        Raises:
+            InvalidTransitionError: The trial is finished.
+        """
+        if self.tracks or not values:
+            for value in values:
+                self.add(trial, value)
+            return
+        curve = self._growing(trial)
+        curve.extend(values, self.goal)
+        self._best.add_all(trial, curve, values)
+
+    def _growing(self, trial: int) -> Curve:
+        """The curve of a trial that reports, which may be its first time."""
+        self._refuse_finished(trial, "report")
+        curve = self._curves.get(trial)
+        if curve is None:
+            curve = self._curves[trial] = Curve(self._width)
+        return curve
 
     def restart(self, trial: int, interval: int) -> None:
         """Take out what the trial reported after this interval: an attempt starts there.

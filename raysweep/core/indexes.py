@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from raysweep.core.curves import BEST, MEAN, VALUE, Best, Curve, Curves, Goal, Leader
@@ -53,6 +53,12 @@ class BestTrial(Index):
         value = curve.last(VALUE)
         if math.isfinite(value):
             self._offer(trial, len(curve), value)
+
+    def add_all(self, trial: int, curve: Curve, values: Sequence[float]) -> None:
+        """The trial's curve has these values more."""
+        if finite := [value for value in values if math.isfinite(value)]:
+            best = self._goal.best(finite)
+            self._offer(trial, len(curve) - len(values) + values.index(best) + 1, best)
 
     def cut(self, trial: int, curve: Curve, interval: int) -> None:
         """The trial's curve is about to lose what follows the interval."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 from raysweep.core.events import (
@@ -39,6 +39,7 @@ from raysweep.core.events import (
 )
 from raysweep.core.history import History
 from raysweep.core.plain import from_plain, to_plain
+from raysweep.core.policies import NoPolicy
 from raysweep.core.roster import Roster, Slot
 from raysweep.core.spec import Limits, SweepSpec
 from raysweep.core.standing import OVER, Phase, Standing
@@ -247,16 +248,27 @@ class SweepState(Standing):
         trial.note(new, measured=column is not None)
         trial.barren = 0
         self.reports += new.count
-        for value in column or ():
-            trial.last_report += 1
+        if column and self._stops_nobody:
             if trial.state is TrialState.RUNNING:
-                self._judge(trial, self.history.add(trial.number, value))
+                self.history.add_all(trial.number, column)
+        else:
+            self._judge(trial, column or ())
         trial.last_report = new.last
 
-    def _judge(self, trial: Trial, interval: int) -> None:
-        decision = self._decision(trial, interval)
-        if decision.stop:
-            self._stop(trial, StopCause.POLICY, decision.reason)
+    @property
+    def _stops_nobody(self) -> bool:
+        """Whether the policy has nothing to say to the event."""
+        if self._recorded is None:
+            return isinstance(self.spec.policy, NoPolicy)
+        return not self._recorded.stops
+
+    def _judge(self, trial: Trial, values: Iterable[float]) -> None:
+        for value in values:
+            trial.last_report += 1
+            if trial.state is TrialState.RUNNING:
+                decision = self._decision(trial, self.history.add(trial.number, value))
+                if decision.stop:
+                    self._stop(trial, StopCause.POLICY, decision.reason)
 
     def _decision(self, trial: Trial, interval: int) -> Decision:
         if self._recorded is None:

@@ -247,10 +247,11 @@ class Attempts:
     def _note(self, id_: AttemptId, message: Message) -> None:
         """Write down what a trial says."""
         if message[0] == "report":
-            _, at, metrics, fresh = message
-            if fresh:
-                self._book.fresh(id_)
-            self._book.report(id_, metrics, at)
+            self._book.add(id_, message[1])
+        elif message[0] == "metrics":
+            self._book.name(id_, tuple(message[1]))
+        elif message[0] == "fresh":
+            self._book.fresh(id_)
         else:
             _, report, path, size, checksum = message
             self._book.checkpoint(

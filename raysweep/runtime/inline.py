@@ -25,6 +25,7 @@ from raysweep.runtime.trial import TrainingFunction, run
 from raysweep.storage.folder import SweepFolder
 
 BACKLOG = 10_000  # messages that a trial may be ahead of its slot
+PRESSING = ("saved", "end")  # messages that are not to wait
 PAUSE = 0.002  # seconds between looks whether the slot has caught up
 
 
@@ -46,14 +47,11 @@ class InlineTrial:
         while len(self.said) >= BACKLOG:
             time.sleep(PAUSE)
         self.said.append(message)
-        self._call(pressing=message[0] != "report" or 2 * len(self.said) == BACKLOG)
+        self._call(pressing=message[0] in PRESSING or 2 * len(self.said) == BACKLOG)
 
     def receive(self, *, wait: bool) -> Message | None:
         """What the trial is told, on its thread."""
-        try:
-            return self.told.get(block=wait)
-        except queue.Empty:
-            return None
+        return self.told.get() if wait or not self.told.empty() else None
 
     def fileno(self) -> int:
         """A thread's channel has none."""

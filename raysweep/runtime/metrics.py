@@ -20,12 +20,28 @@ def checked(metrics: Mapping[str, Any]) -> dict[str, float]:
     Raises:
         MetricError: one of them is none.
     """
-    return {
-        name if type(name) is str and name and name.isascii() else _name(name): (
-            value if type(value) is float else _number(name, value)
-        )
-        for name, value in metrics.items()  # most by far are plain, and need no more than a look
-    }
+    return dict(zip(names(metrics), numbers(metrics), strict=True))
+
+
+def names(metrics: Mapping[str, Any]) -> tuple[str, ...]:
+    """The metrics' names.
+
+    Raises:
+        MetricError: one of them is none.
+    """
+    return tuple(map(_name, metrics))
+
+
+def numbers(metrics: Mapping[str, Any]) -> list[float]:
+    """The metrics' values, in their order.
+
+    Raises:
+        MetricError: one of them is no number.
+    """
+    return [
+        value if type(value) is float else _number(name, value)  # most need no more than a look
+        for name, value in metrics.items()
+    ]
 
 
 def _name(name: object) -> str:

@@ -23,9 +23,12 @@ from raysweep.core.events import AttemptId, Ending
 from raysweep.core.plain import to_plain
 from raysweep.runtime.messages import PACKET, Message, Order
 from raysweep.runtime.process_tree import MARK, kill_group, kill_marked, killed_by
+from raysweep.runtime.wire import Reader
 from raysweep.storage.folder import SweepFolder
 
-BATCH = 256  # packets that are read at once: whoever else has something to say comes next
+CROWD = 4096  # bytes of reports that have come together
+CROWD_PAUSE = 0.005  # seconds
+WRITTEN_AHEAD = 1 << 20  # bytes that the kernel holds of what a trial has said, or less if it must
 DEATHS = 3  # of templates in a row before the user's code is at fault
 LESSONS = 3  # a template is told at most so often what it could import for its trials
 FAREWELL = 10.0  # seconds that a template has to kill what it started
@@ -50,18 +53,16 @@ class TrialProcess:
 
     async def messages(self, pause: Callable[[], float]) -> AsyncIterator[list[Message]]:
         """What the trial says, as much as there is each time, until its process is gone."""
-        del pause  # few reports fit its socket, and its next one would wait
         loop = asyncio.get_running_loop()
-        packet = memoryview(bytearray(PACKET))
+        said = Reader()
         with self.connection, contextlib.suppress(ConnectionError):
-            while size := await loop.sock_recv_into(self.connection, packet):
-                batch = [msgpack.unpackb(packet[:size])]
-                with contextlib.suppress(BlockingIOError):
-                    while len(batch) < BATCH and (size := self.connection.recv_into(packet)):
-                        batch.append(msgpack.unpackb(packet[:size]))
-                if batch[-1][0] == "late":  # nothing follows it
+            while some := await loop.sock_recv(self.connection, PACKET):
+                batch = said.messages(some)
+                if batch and batch[-1][0] == "late":  # nothing follows it
                     self.learn(batch.pop()[1])
                 yield batch
+                if len(some) > CROWD:  # more will follow at once: they are cheaper together
+                    await asyncio.sleep(min(pause(), CROWD_PAUSE))
 
     def bury(self, status: int | None) -> None:
         """The process is gone; what it said before is still heard, its orphans are not."""
@@ -198,8 +199,9 @@ class Processes:
 
     def _new(self, order: Order) -> tuple[int, TrialProcess]:
         """A process that waits for its order, with the template's token for it."""
-        here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         here.setblocking(False)
+        there.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, WRITTEN_AHEAD)
         trial = TrialProcess(order, here, there, self._give_up, self._learn)
         if self.broken is not None:
             trial.bury(None)

@@ -29,7 +29,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import errno
 import fcntl
 import io
 import math
@@ -61,46 +60,52 @@ from raysweep.runtime.process_tree import (
     kill_marked,
 )
 from raysweep.runtime.trial import TrainingFunction, run, seed_all
+from raysweep.runtime.wire import packed
 from raysweep.storage.folder import SweepFolder
 
+LOOK = 0.001  # seconds between looks for what the slot says, at least: each is a system call
 AWHILE = 86_400.0  # seconds; a wait without end is none that `select` knows
 MODULE = "raysweep.runtime.template"  # as `python -m` knows it
 
 
 class SocketChannel:
-    """A trial's way to its slot: one packet a message."""
+    """A trial's way to its slot, by a stream."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
-        self._pack = msgpack.Packer().pack
-        self._packet = memoryview(bytearray(PACKET))
+        self._told = msgpack.Unpacker()
+        self._looked = 0.0  # when there was nothing, in monotonic seconds
 
     def send(self, message: Message) -> None:
         """Say something; when the slot is gone the process ends here."""
+        said = packed(message)
+        if len(said) > PACKET:
+            raise MetricError(
+                f"report() holds too many metrics for one message ({len(said):,} bytes);"
+                f" report fewer at once, or put them into the checkpoint"
+            )
         try:
-            self._connection.send(self._pack(message))
+            self._connection.sendall(said)
         except (BrokenPipeError, ConnectionError):
             os._exit(1)
-        except OSError as error:
-            if error.errno != errno.EMSGSIZE:
-                raise
-            raise MetricError(
-                f"report() holds too many metrics for one message ({len(message[2]):,});"
-                f" report fewer at once, or put them into the checkpoint"
-            ) from None
 
     def receive(self, *, wait: bool) -> Message | None:
-        """What the slot has sent."""
-        try:
-            size = self._connection.recv_into(
-                self._packet, flags=0 if wait else socket.MSG_DONTWAIT
-            )
-        except BlockingIOError:
-            return None
-        if not size:
-            os._exit(1)
-        message: Message = msgpack.unpackb(self._packet[:size])
-        return message
+        """What the slot has sent; without `wait` it looks a thousand times a second at most."""
+        while True:
+            message: Message | None = next(self._told, None)
+            if message is not None:
+                return message
+            now = time.monotonic()
+            if now - self._looked < LOOK and not wait:
+                return None
+            try:
+                some = self._connection.recv(PACKET, 0 if wait else socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                self._looked = now
+                return None
+            if not some:
+                os._exit(1)
+            self._told.feed(some)
 
     def fileno(self) -> int:
         """The socket's."""

@@ -6,7 +6,9 @@ has it; nothing in here knows whether the other end is in another process.
 
 from __future__ import annotations
 
+import math
 import random
+import struct
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -18,9 +20,9 @@ import numpy as np
 
 from raysweep.core.events import Ending
 from raysweep.errors import CheckpointDamagedError, MetricError, Stopped
+from raysweep.runtime import metrics as metric
 from raysweep.runtime.failures import failure
 from raysweep.runtime.messages import LEAVING, Channel, Order
-from raysweep.runtime.metrics import checked
 from raysweep.storage import checkpoints
 from raysweep.storage.atomic import PASSING
 from raysweep.storage.folder import SweepFolder
@@ -51,7 +53,9 @@ class Trial:
         self._folder = SweepFolder.at(order.folder)
         self._began = time.monotonic()
         self._reports = 0
-        self._last: Mapping[str, float] = {}  # the metrics of the last one
+        self._names: tuple[str, ...] = ()  # which the reports hold
+        self._pack = struct.Struct("=d").pack  # a report's numbers
+        self._last: tuple[tuple[str, ...], list[float]] = ((), [])  # the metrics of the last one
         self._saved_with = 0  # the report that the last checkpoint belongs to
         self._restored: Any = None
         self._asked = False  # whether the function took its checkpoint
@@ -97,14 +101,19 @@ class Trial:
             UnstorableError: the checkpoint holds what no checkpoint can.
             Stopped: the trial is to end. Let it pass.
         """
-        values = checked({**(metrics or {}), **named})
-        if not values:
+        given = {**(metrics or {}), **named}
+        numbers = metric.numbers(given)
+        if not given:
             raise MetricError("report() needs at least one metric: trial.report(accuracy=0.9)")
-        fresh = self._reports == 0 and self._restored is not None and not self._asked
-        self._channel.send(["report", time.monotonic() - self._began, values, fresh])
+        if self._reports == 0 and self._restored is not None and not self._asked:
+            self._channel.send(["fresh"])
+        if tuple(given) != self._names:
+            self._name(metric.names(given))
+        at = time.monotonic() - self._began
+        self._channel.send(["report", self._pack(at, *numbers)])
         self._reports += 1  # one that could not be sent has no number
         self._obey(wait=self._order.sync)
-        self._last = values
+        self._last = self._names, numbers
         if checkpoint is not None:
             self.save(checkpoint)
 
@@ -118,7 +127,7 @@ class Trial:
         """
         if self.saved:
             raise MetricError("save() needs a report before it that has no checkpoint yet")
-        self._save(checkpoint, self._last)
+        self._save(checkpoint)
         self._saved_with = self._reports
         self._obey(wait=False)
         if self._leaves:
@@ -181,6 +190,11 @@ class Trial:
         """Whether a stop has reached the trial."""
         return self._stop is not None
 
+    def _name(self, names: tuple[str, ...]) -> None:
+        """Say which metrics the reports hold from here on."""
+        self._channel.send(["metrics", names])
+        self._names, self._pack = names, struct.Struct(f"={1 + len(names)}d").pack
+
     def _obey(self, *, wait: bool) -> None:
         """Raise Stopped when the trial has been told to; with `wait`, hear the answer first."""
         self._hear(wait=wait)
@@ -196,14 +210,15 @@ class Trial:
             elif message[1] >= self._reports:
                 wait = False
 
-    def _save(self, tree: object, metrics: Mapping[str, float]) -> None:
+    def _save(self, tree: object) -> None:
         path = self._folder.checkpoint(self.number, self.attempt, self._reports)
+        last = zip(*self._last, strict=True)
         about = {
             "sweep": self._folder.name,
             "trial": self.number,
             "attempt": self.attempt,
             "report": self._reports,
-            "metrics": {name: value for name, value in metrics.items() if np.isfinite(value)},
+            "metrics": {name: value for name, value in last if math.isfinite(value)},
         }
         saved = self._saved(path, tree, about)
         relative = str(path.relative_to(self._folder.path))

@@ -360,6 +360,32 @@ def played(steps: list[Step], goal: Goal, tracks: Track) -> tuple[History, Curve
     return history, curves, finished
 
 
+@given(
+    before=STEPS,
+    values=st.lists(st.sampled_from([NAN, INF, -INF, 0.0, -0.0, 0.7, 1.0, 1e308]), max_size=8),
+    trial=st.integers(0, 4),
+    goal=st.sampled_from(Goal),
+    tracks=st.sampled_from([Track.NONE, ALL]),
+)
+def test_values_that_are_added_at_once_are_as_if_one_after_another(
+    *, before: list[Step], values: list[float], trial: int, goal: Goal, tracks: Track
+) -> None:
+    """All that a history keeps is the same, bit by bit."""
+    history, _, finished = played(before, goal, ALL)
+    kept = [history.kept()[0], finished, [history.kept()[2][0]]]  # the curves and the best trial
+    one, all_at_once = (
+        History.restored(goal, Track.NONE, kept) if tracks is Track.NONE else copy.deepcopy(history)
+        for _ in range(2)
+    )
+    for added in (trial, 9):
+        if added not in finished:
+            for value in values:
+                one.add(added, value)
+            all_at_once.add_all(added, values)
+    assert one.kept() == all_at_once.kept()
+    assert one.best_trial() == all_at_once.best_trial()
+
+
 def answers(history: History) -> list[object]:
     """What a history answers to every question."""
     found: list[object] = [history.best_trial()]

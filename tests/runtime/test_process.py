@@ -9,7 +9,8 @@ import signal
 import sys
 import time
 import xml
-from collections.abc import Awaitable, Callable
+from array import array
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +49,25 @@ def order(folder: Path, **params: object) -> Order:
     return Order(id=AttemptId(0, 1), params=params, seed=7, folder=str(folder))
 
 
+async def said_by(trial: TrialProcess) -> AsyncIterator[Message]:
+    """What a trial says, each report as ["report", seconds, {metric: value}]."""
+    names: list[str] = []
+    async for batch in trial.messages(lambda: 0.0):
+        for message in batch:
+            if message[0] == "metrics":
+                names = message[1]
+            elif message[0] == "report":
+                numbers = array("d", message[1])
+                for at in range(0, len(numbers), 1 + len(names)):
+                    row = numbers[at + 1 : at + 1 + len(names)]
+                    yield ["report", numbers[at], dict(zip(names, row, strict=True))]
+            else:
+                yield message
+
+
 async def heard(trial: TrialProcess) -> list[Message]:
     """All that a trial says until it is gone."""
-    said = [message async for batch in trial.messages(lambda: 0.0) for message in batch]
+    said = [message async for message in said_by(trial)]
     await trial.gone.wait()
     return said
 
@@ -69,6 +86,21 @@ def test_a_trial_says_what_it_reports_and_how_it_ended(tmp_path: Path) -> None:
     assert [message[0] for message in said] == ["report", "report", "end"]
     assert [message[2] for message in said[:2]] == [{"loss": 1.0}, {"val/loss": 0.5}]
     assert said[-1] == ["end", "returned", "", "", "", ""]
+
+
+def test_a_trial_that_is_killed_has_said_all_that_it_reported(tmp_path: Path) -> None:
+    """Nothing waits in its process, however fast it reports."""
+
+    def train(trial: Any) -> None:  # noqa: ANN401  (the same)
+        for number in range(trial.params["reports"]):
+            trial.report(loss=number)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    async def act(processes: Processes) -> list[Message]:
+        return await heard(await processes.start(order(tmp_path, reports=30_000)))
+
+    said = run(tmp_path, cloudpickle.dumps(train), act)
+    assert [message[2]["loss"] for message in said] == list(range(30_000))
 
 
 def test_what_a_trial_prints_is_in_its_log_even_if_it_is_killed(tmp_path: Path) -> None:
@@ -189,8 +221,7 @@ def test_a_trial_that_ignores_sigterm_is_killed_with_its_children(tmp_path: Path
 
     async def act(processes: Processes) -> TrialProcess:
         trial = await processes.start(order(tmp_path, note=str(note)))
-        said = trial.messages(lambda: 0.0)
-        await anext(said)
+        await anext(said_by(trial))
         await asyncio.sleep(0.3)  # beyond the look for a stop that follows a report
         await trial.stop("enough", grace=0.2)
         await trial.gone.wait()
@@ -347,8 +378,8 @@ def test_a_killed_template_is_replaced_and_its_trials_are_gone(tmp_path: Path) -
 
     async def act(processes: Processes) -> tuple[list[Message], int, list[Message]]:
         first = await processes.start(order(tmp_path, pause=100))
-        said = first.messages(lambda: 0.0)
-        pid = int((await anext(said))[0][2]["pid"])
+        said = said_by(first)
+        pid = int((await anext(said))[2]["pid"])
         os.kill(processes._template, signal.SIGKILL)
         await first.gone.wait()
         second = await heard(await processes.start(order(tmp_path, pause=0)))
@@ -414,7 +445,7 @@ def test_a_metric_needs_a_name_that_can_be_written(tmp_path: Path, name: object)
 
 
 def test_too_many_metrics_for_a_message_are_refused_by_name(tmp_path: Path) -> None:
-    """The error says how many there were and what to do."""
+    """The error says how much it was and what to do."""
 
     def train(trial: Any) -> None:  # noqa: ANN401  (the same)
         trial.report({f"metric-{number}": 1.0 for number in range(50_000)})
@@ -423,4 +454,4 @@ def test_too_many_metrics_for_a_message_are_refused_by_name(tmp_path: Path) -> N
         return await heard(await processes.start(order(tmp_path)))
 
     said = run(tmp_path, cloudpickle.dumps(train), act)
-    assert "report() holds too many metrics for one message (50,000)" in said[-1][2]
+    assert "report() holds too many metrics for one message (638," in said[-1][2]

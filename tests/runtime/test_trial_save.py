@@ -21,7 +21,7 @@ class Listener:
 
     def send(self, message: Message) -> None:
         """Take a message, unless it is too large."""
-        if message[0] == "report" and len(message[2]) > 10:
+        if message[0] == "report" and len(message[1]) > 8 * 10:
             raise MetricError("too large")
         self.heard.append(message)
 
@@ -59,7 +59,9 @@ def test_a_report_that_was_not_sent_has_no_number(trial: Trial, listener: Listen
     with pytest.raises(MetricError, match="too large"):
         trial.report({f"m{number}": 1.0 for number in range(20)})
     trial.report(score=2, checkpoint={"a": 1})
-    assert ["report", "report", "saved"] == [message[0] for message in listener.heard]
+    assert ["report", "report", "saved"] == [
+        message[0] for message in listener.heard if message[0] != "metrics"
+    ]
     assert 2 == listener.heard[-1][1]
 
 
@@ -86,7 +88,9 @@ def test_a_checkpoint_is_wanted_when_the_machine_goes(trial: Trial, listener: Li
     assert trial.checkpoint_wanted
     with pytest.raises(Stopped, match="its machine is taken away"):
         trial.report(score=3, checkpoint={"a": 1})
-    assert ["report", "report", "report", "saved"] == [message[0] for message in listener.heard]
+    assert ["report", "report", "report", "saved"] == [
+        message[0] for message in listener.heard if message[0] != "metrics"
+    ]
 
 
 @pytest.mark.parametrize(("saves", "ending"), [(True, "lost"), (False, "returned")])
