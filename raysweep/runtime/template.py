@@ -85,7 +85,9 @@ class SocketChannel:
                 f" report fewer at once, or put them into the checkpoint"
             )
         try:
-            self._connection.sendall(said)
+            sent = self._connection.send(said)
+            if sent < len(said):  # a signal came between
+                self._connection.sendall(said[sent:])
         except (BrokenPipeError, ConnectionError):
             os._exit(1)
 
