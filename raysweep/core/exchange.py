@@ -148,6 +148,11 @@ class SlotBook:
         return ended and 2 * self.queued <= self.ahead
 
     @property
+    def crowded(self) -> bool:
+        """Whether some attempt has half as many unacknowledged reports as it may have."""
+        return any(2 * held.unacknowledged >= KEEP for held in self._held.values())
+
+    @property
     def queued(self) -> int:
         """How many attempts wait here for a place."""
         return sum(held.in_queue for held in self._held.values())

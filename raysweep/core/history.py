@@ -21,6 +21,8 @@ from raysweep.core.curves import BEST, MEAN, VALUE, Best, Curve, Curves, Goal, L
 from raysweep.core.indexes import BestTrial, Index, Leaders, Means, Values
 from raysweep.errors import InvalidTransitionError
 
+FEW = 4  # values that are added one by one as fast
+
 __all__ = ["Best", "Goal", "History", "Leader", "Track"]
 
 
@@ -115,7 +117,7 @@ class History:
         Raises:
             InvalidTransitionError: The trial is finished.
         """
-        if self.tracks or not values:
+        if self.tracks or len(values) < FEW:
             for value in values:
                 self.add(trial, value)
             return

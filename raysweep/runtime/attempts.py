@@ -219,7 +219,7 @@ class Attempts:
                     self._spawn(running.stop("", self._spec.grace))  # its process should end, too
                 elif id_ not in self._dropped:
                     self._note(id_, message)
-            if is_news:
+            if is_news or self._book.crowded:
                 self.stirred.set()
             while self._book.full(id_):  # what it says further waits
                 await self._answered.wait()

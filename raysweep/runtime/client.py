@@ -26,6 +26,7 @@ from raysweep.storage.folder import SweepFolder
 ANSWER = 10.0  # seconds to wait for a status
 GONE = 60.0  # seconds without any answer after which the controller counts as lost
 EVERY = 0.25  # seconds between looks
+UNSEEN = 1.0  # seconds between looks that nobody is shown
 
 Watcher = Callable[[Status | None], None]  # is shown each status; None while there is no answer
 
@@ -116,10 +117,12 @@ class Client:
         except ValueError:
             return None
 
-    def status(self) -> Status | None:
-        """Where the sweep stands; None when the controller does not answer just now."""
+    def status(self, hold: float = 0.0) -> Status | None:
+        """Where the sweep stands, within `hold` seconds; None when the controller does not answer."""
         try:
-            status: Status = ray.get(self._controller.status.remote(self._since), timeout=ANSWER)
+            status: Status = ray.get(
+                self._controller.status.remote(self._since, hold), timeout=ANSWER
+            )
         except (ray.exceptions.ActorUnavailableError, ray.exceptions.GetTimeoutError):
             return None
         self._since = status.logged
@@ -136,26 +139,27 @@ class Client:
             told += [f"{host}: {line}" for line in new if not line.startswith(" ")]
         return told
 
-    def follow(self, watcher: Watcher) -> Status:
-        """Show each status until the sweep is over; returns the last.
+    def follow(self, watcher: Watcher, every: float = EVERY) -> Status:
+        """Show a status every so many seconds until the sweep is over; returns the last.
 
         Raises:
             ControllerLostError: the controller is gone for good and the sweep is not over.
         """
-        heard = time.monotonic()
+        hold, heard = 0.0, time.monotonic()
         while True:
             try:
-                status = self.status()
+                status = self.status(hold)
             except ray.exceptions.RayActorError as error:
                 return self._after_loss(error, watcher)
             watcher(status)
-            if status is not None:
-                heard = time.monotonic()
-                if status.over and status.finished:
-                    return status
-            elif time.monotonic() - heard > GONE:
-                raise _lost(self._folder, f"no answer for {GONE:g} s")
-            time.sleep(EVERY)
+            if status is None:
+                if time.monotonic() - heard > GONE:
+                    raise _lost(self._folder, f"no answer for {GONE:g} s")
+                time.sleep(EVERY)
+            elif status.over and status.finished:
+                return status
+            else:
+                hold, heard = every, time.monotonic()
 
     def _after_loss(self, error: Exception, watcher: Watcher) -> Status:
         """The controller is gone: fine if the journal says that the sweep is over."""

@@ -81,7 +81,7 @@ class Controller:
         self._scribe = Scribe(self._journal, self._clock)
         self._begun = False  # whether all that a new controller has to say is said
         self._replaced = False  # whether another controller has taken over
-        self._finished = False  # whether the results are written and the slots gone
+        self._finished = asyncio.Event()  # the results are written and the slots gone
         self._news = asyncio.Event()  # replaced each time something new can be handed out
         self._proposing = asyncio.Event()
         self._ahead = pace.AHEAD  # trials that should wait for a slot
@@ -168,8 +168,14 @@ class Controller:
 
     # --- people's way in --------------------------------------------------------------------------
 
-    async def status(self, since: int = 0) -> Status:
-        """Where the sweep stands, with what was logged after line `since`."""
+    async def status(self, since: int = 0, hold: float = 0.0) -> Status:
+        """Where the sweep stands, with what was logged after line `since`.
+
+        Args:
+            since: as the status before has it.
+            hold: seconds to wait for the sweep's end before answering.
+        """
+        await _wait(self._finished, hold)
         with contextlib.suppress(TimeoutError):  # nobody is shown what could still be lost
             await asyncio.wait_for(self._scribe.committed(), SHOW_ANYWAY)
         fresh = max(0, self._logged - since)
@@ -178,7 +184,7 @@ class Controller:
             now=self._clock.now(),
             slots=self._crew.size,
             paused=self._scribe.refused,
-            finished=self._finished,
+            finished=self._finished.is_set(),
             log=list(self._log)[len(self._log) - min(fresh, len(self._log)) :],
             logged=self._logged,
         )
@@ -347,7 +353,7 @@ class Controller:
             log.exception("result files not written")
         await _wait(self._crew.gone, GOODBYE)
         self._crew.dismiss()
-        self._finished = True
+        self._finished.set()
         await asyncio.sleep(LINGER)
         ray.kill(ray.get_runtime_context().current_actor)
 

@@ -24,6 +24,7 @@ from raysweep.storage import checkpoints
 from raysweep.storage.folder import SweepFolder
 
 ALLOCATOR_THREADS = frozenset({"jemalloc_bg_thd"})  # pyarrow's; it looks after itself in a fork
+SURELY_LATE = {"torch": "torch._dynamo"}  # what a package's first use takes a second to import
 MOST_LATE = 2_000  # modules; many more would not fit a packet
 
 
@@ -47,6 +48,7 @@ def load(folder: SweepFolder) -> Loaded:
         return Loaded(command, clean_up=command.close)
     sys.path.append(str(folder.sources))
     function: TrainingFunction = pickle.loads(folder.code.read_bytes())  # noqa: S301  (the user's own code, from the sweep's own folder)
+    import_all(late for package, late in SURELY_LATE.items() if package in sys.modules)
     why = unfit(before)
     return Loaded(function, afresh=why and f"importing the training code {why}")
 

@@ -14,7 +14,7 @@ from raysweep.core.exchange import SlotBook
 HEARTBEAT = 1.0  # seconds between requests with nothing to say
 AGAIN = 0.3  # seconds between requests while no controller answers
 LEAST_TICK = 0.05  # seconds that a slot gathers reports, at least
-EASE = 8  # times as long as an exchange takes a slot gathers, at least: machines that are busy get room
+EASE = 50  # times as long as an exchange takes a slot gathers, at least: it costs the trials
 REQUESTS_A_SECOND = 500  # that the slots together may make: the tick grows with their number
 MOST_MARGIN = 10.0  # seconds: what a clock may be off by, and what it takes to kill a trial
 AHEAD = 16  # trials that wait for a slot, at least, so that a sampler's time is nobody's
@@ -37,8 +37,8 @@ def tick(slots: int) -> float:
 def eased(tick: float, exchange: float | None) -> float:
     """The same for a slot whose exchanges take so long, in seconds; None: nobody knows yet.
 
-    >>> eased(0.05, 0.003), eased(0.05, 0.03), eased(0.05, 20.0)
-    (0.05, 0.24, 1.0)
+    >>> eased(0.05, 0.0005), eased(0.05, 0.004), eased(0.05, 20.0)
+    (0.05, 0.2, 1.0)
     """
     return tick if exchange is None else max(tick, min(HEARTBEAT, EASE * exchange))
 
@@ -97,8 +97,9 @@ def average(before: float | None, latest: float) -> float:
 def due(book: SlotBook, sent: float, *, tick: float, heartbeat: float = HEARTBEAT) -> float:
     """When a slot makes its next request, having sent the one before at `sent`.
 
-    At once when a place is free: the controller holds its reply until there is a trial.
+    At once when a place is free: the controller holds its reply until there is a trial; and before
+    a trial has to wait with its next report.
     """
-    if book.urgent or not book.holds:
+    if book.urgent or book.crowded or not book.holds:
         return sent
     return sent + (tick if book.waiting else max(heartbeat, tick))

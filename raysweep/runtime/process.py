@@ -193,7 +193,8 @@ class Processes:
             token, trial = self._new(order)
         trial.begun = True
         with contextlib.suppress(OSError):  # it is gone since, which is heard
-            trial.connection.send(msgpack.packb(to_plain(order)))
+            told = msgpack.packb(to_plain(order))
+            await asyncio.get_running_loop().sock_sendall(trial.connection, told)
             self._control.send(msgpack.packb(["begun", token]), socket.MSG_DONTWAIT)
         return trial
 

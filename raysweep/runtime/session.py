@@ -15,7 +15,7 @@ from raysweep.core.spec import Limits, SweepSpec
 from raysweep.errors import SpecError, SweepExistsError
 from raysweep.result import Result
 from raysweep.runtime import cluster
-from raysweep.runtime.client import Client, connect
+from raysweep.runtime.client import EVERY, UNSEEN, Client, connect
 from raysweep.runtime.resumption import refuse_over
 from raysweep.runtime.screen import ScreenKind, shown
 from raysweep.storage.folder import SweepFolder, new_sweep
@@ -121,7 +121,7 @@ def _follow(client: Client, folder: SweepFolder, screen: ScreenKind, *, owns_ray
     """Watch the sweep to its end; Ctrl-C leaves it so that it can be taken up again."""
     try:
         with following(folder, owns_ray=owns_ray), shown(screen) as watcher:
-            client.follow(watcher)
+            client.follow(watcher, UNSEEN if screen == "none" else EVERY)
     except KeyboardInterrupt:
         client.suspend()
         print(  # noqa: T201  (the line that the user needs next)

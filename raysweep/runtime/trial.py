@@ -10,6 +10,7 @@ import math
 import random
 import struct
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -54,6 +55,7 @@ class Trial:
         self._began = time.monotonic()
         self._reports = 0
         self._names: tuple[str, ...] = ()  # which the reports hold
+        self._turn = threading.Lock()  # names and numbers belong together, whichever thread reports
         self._pack = struct.Struct("=d").pack  # a report's numbers
         self._last: tuple[tuple[str, ...], list[float]] = ((), [])  # the metrics of the last one
         self._saved_with = 0  # the report that the last checkpoint belongs to
@@ -105,15 +107,9 @@ class Trial:
         numbers = metric.numbers(given)
         if not given:
             raise MetricError("report() needs at least one metric: trial.report(accuracy=0.9)")
-        if self._reports == 0 and self._restored is not None and not self._asked:
-            self._channel.send(["fresh"])
-        if tuple(given) != self._names:
-            self._name(metric.names(given))
-        at = time.monotonic() - self._began
-        self._channel.send(["report", self._pack(at, *numbers)])
-        self._reports += 1  # one that could not be sent has no number
+        with self._turn:
+            self._send(given, numbers)
         self._obey(wait=self._order.sync)
-        self._last = self._names, numbers
         if checkpoint is not None:
             self.save(checkpoint)
 
@@ -190,10 +186,18 @@ class Trial:
         """Whether a stop has reached the trial."""
         return self._stop is not None
 
-    def _name(self, names: tuple[str, ...]) -> None:
-        """Say which metrics the reports hold from here on."""
-        self._channel.send(["metrics", names])
-        self._names, self._pack = names, struct.Struct(f"={1 + len(names)}d").pack
+    def _send(self, given: Mapping[str, float], numbers: list[float]) -> None:
+        """Say what is reported, and before it, if that is news, which metrics it holds."""
+        if self._reports == 0 and self._restored is not None and not self._asked:
+            self._channel.send(["fresh"])
+        if tuple(given) != self._names:
+            names = metric.names(given)
+            self._channel.send(["metrics", names])
+            self._names, self._pack = names, struct.Struct(f"={1 + len(names)}d").pack
+        at = time.monotonic() - self._began
+        self._channel.send(["report", self._pack(at, *numbers)])
+        self._reports += 1  # one that could not be sent has no number
+        self._last = self._names, numbers
 
     def _obey(self, *, wait: bool) -> None:
         """Raise Stopped when the trial has been told to; with `wait`, hear the answer first."""

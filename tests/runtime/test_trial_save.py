@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import struct
+import sys
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -63,6 +67,33 @@ def test_a_report_that_was_not_sent_has_no_number(trial: Trial, listener: Listen
         message[0] for message in listener.heard if message[0] != "metrics"
     ]
     assert 2 == listener.heard[-1][1]
+
+
+def report_often(trial: Trial, name: str) -> None:
+    """Report a metric that is named by a letter, with the letter's number."""
+    for _ in range(5_000):
+        trial.report({name: ord(name)})
+
+
+def test_threads_that_report_at_once_do_not_mix_their_metrics(
+    trial: Trial, listener: Listener
+) -> None:
+    """Each number goes under the name that it was reported with."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(2) as threads:
+            for name in ("a", "b"):
+                threads.submit(report_often, trial, name)
+    finally:
+        sys.setswitchinterval(before)
+    name, heard = "", Counter[tuple[str, float]]()
+    for message in listener.heard:
+        if message[0] == "metrics":
+            (name,) = message[1]
+        else:
+            heard[name, struct.unpack("=2d", message[1])[1]] += 1
+    assert heard == {("a", 97.0): 5_000, ("b", 98.0): 5_000}
 
 
 def test_a_checkpoint_may_follow_its_report(trial: Trial, listener: Listener) -> None:
