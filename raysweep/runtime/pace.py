@@ -97,9 +97,11 @@ def average(before: float | None, latest: float) -> float:
 def due(book: SlotBook, sent: float, *, tick: float, heartbeat: float = HEARTBEAT) -> float:
     """When a slot makes its next request, having sent the one before at `sent`.
 
-    At once when a place is free: the controller holds its reply until there is a trial; and before
-    a trial has to wait with its next report.
+    At once when a place is free: the controller holds its reply until there is a trial. Soon when a
+    trial would have to wait with its next report.
     """
-    if book.urgent or book.crowded or not book.holds:
+    if book.urgent or not book.holds:
         return sent
+    if book.crowded:
+        tick = min(tick, LEAST_TICK)
     return sent + (tick if book.waiting else max(heartbeat, tick))
