@@ -3,7 +3,7 @@
 One rule: both sides run the same trials, in turns, each measurement in a fresh process with a Ray of its
 own; a result in which raysweep's journal does not hold every report exactly once is none.
 
-    make bench-overhead                     about 55 minutes; writes the results and the chart
+    make bench-overhead                     about 65 minutes; writes the results and the chart
     make bench-overhead QUICK=1             3 minutes: every row, but not every one can be judged
     python benchmarks/overhead/overhead.py --only digits,no-ops     some groups; writes nothing
 """
@@ -87,8 +87,15 @@ def elsewhere() -> Table | None:
         *names, title=f"measured earlier, by make bench-scale ({SCALE.name})", width=WIDTH
     )
     for row in document["rows"]:
-        table.add_row(*(str(row.get(name, "")) for name in names))
+        table.add_row(*(plain(row[name]) for name in names))
     return table
+
+
+def plain(value: str | float | bool | None) -> str:
+    """A value as the table shows it."""
+    if isinstance(value, bool):
+        return "yes" if value else "[red]NO"
+    return "" if value is None else value if isinstance(value, str) else f"{value:,.4g}"
 
 
 def main() -> None:
