@@ -382,9 +382,8 @@ def _is_open(control: socket.socket) -> bool:
 def run_and_leave(function: TrainingFunction, connection: socket.socket) -> None:
     """Run the trial that the connection orders, in this process, and end the process."""
     known = frozenset(sys.modules)
-    seed_all(
-        0
-    )  # a fork copies a page when it is first written to: now, and not when it has its order
+    # A fork copies a page when it is first written to: now, and not when it has its order.
+    seed_all(0)
     channel = SocketChannel(connection)
     plain = channel.receive(wait=True)
     order = from_plain(Order, plain)

@@ -55,7 +55,8 @@ class Trial:
         self._began = time.monotonic()
         self._reports = 0
         self._names: tuple[str, ...] = ()  # which the reports hold
-        self._turn = threading.Lock()  # names and numbers belong together, whichever thread reports
+        # Names and numbers belong together, whichever thread reports; a signal's handler may, too.
+        self._turn = threading.RLock()
         self._pack = struct.Struct("=d").pack  # a report's numbers
         self._last: tuple[tuple[str, ...], list[float]] = ((), [])  # the metrics of the last one
         self._saved_with = 0  # the report that the last checkpoint belongs to
