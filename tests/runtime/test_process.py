@@ -221,7 +221,8 @@ def test_a_trial_that_ignores_sigterm_is_killed_with_its_children(tmp_path: Path
 
     async def act(processes: Processes) -> TrialProcess:
         trial = await processes.start(order(tmp_path, note=str(note)))
-        await anext(said_by(trial))
+        said = said_by(trial)  # kept: a connection that nobody reads is closed
+        await anext(said)
         await asyncio.sleep(0.3)  # beyond the look for a stop that follows a report
         await trial.stop("enough", grace=0.2)
         await trial.gone.wait()
