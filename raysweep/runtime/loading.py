@@ -20,7 +20,6 @@ from typing import NamedTuple
 from raysweep.core import plain
 from raysweep.runtime.messages import Order
 from raysweep.runtime.trial import TrainingFunction
-from raysweep.storage import checkpoints
 from raysweep.storage.folder import SweepFolder
 
 ALLOCATOR_THREADS = frozenset({"jemalloc_bg_thd"})  # pyarrow's; it looks after itself in a fork
@@ -39,7 +38,6 @@ class Loaded(NamedTuple):
 def load(folder: SweepFolder) -> Loaded:
     """The training function: the user's own, or what runs the user's command."""
     before = threads()
-    checkpoints.prepare()
     plain.learn(Order)
     if folder.command.exists():
         from raysweep.runtime.command.trial import CommandTrial  # noqa: PLC0415  (only sweeps of commands need it)
