@@ -6,7 +6,6 @@ The names below are all that users need; each is imported when it is first used,
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from typing import Any
 
@@ -55,6 +54,8 @@ __all__ = sorted(_HOME)  # noqa: PLE0605  (made of the table above)
 def __getattr__(name: str) -> Any:  # noqa: ANN401  (whatever the name stands for)
     """Import a public name when it is first used."""
     if name not in _HOME:
+        import difflib  # noqa: PLC0415  (only typos need it)
+
         near = difflib.get_close_matches(name, __all__, n=1)
         meant = f"; did you mean {near[0]!r}?" if near else ""
         raise AttributeError(f"module 'raysweep' has no attribute {name!r}{meant}")

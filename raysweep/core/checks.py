@@ -5,7 +5,6 @@ One rule: a message names the thing, the value that was found, and what to do ab
 
 from __future__ import annotations
 
-import difflib
 import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -111,6 +110,8 @@ def known_keys(name: str, value: Mapping[str, Any], known: Iterable[str]) -> Non
 
 def did_you_mean(value: object, known: Iterable[str]) -> str:
     """The tail of a message: `; did you mean 'lr'?`, or nothing when no known word is near."""
+    import difflib  # noqa: PLC0415  (it takes longer than the rest, and only typos need it)
+
     near = difflib.get_close_matches(str(value), list(known), n=1)
     return f"; did you mean {near[0]!r}?" if near else ""
 

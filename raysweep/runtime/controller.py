@@ -45,7 +45,6 @@ from raysweep.runtime.scribe import Scribe
 from raysweep.runtime.slot import Post
 from raysweep.runtime.status import Status, describe, lines
 from raysweep.runtime.sweep_clock import SweepClock
-from raysweep.storage.dataset import export
 from raysweep.storage.folder import SweepFolder
 
 HOLD = 5.0  # seconds that an idle slot's request is held back for a trial to come
@@ -346,6 +345,8 @@ class Controller:
 
     async def _finish(self) -> None:
         """The sweep is over: write the result files, let the slots go."""
+        from raysweep.storage.dataset import export  # noqa: PLC0415  (each slot imports this module, and needs no pyarrow)
+
         await self._scribe.committed()
         try:
             await asyncio.to_thread(export, self._folder)
