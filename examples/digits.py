@@ -259,4 +259,7 @@ def stretch(axes: Axes) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:  # how to take the sweep up again has been said
+        sys.exit(130)

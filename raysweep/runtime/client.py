@@ -176,7 +176,8 @@ class Client:
 
     def suspend(self) -> None:
         """Leave the sweep as it is, for `resume`: its slots and its controller end."""
-        ray.get(self._controller.suspend.remote(), timeout=ANSWER)
+        with contextlib.suppress(ray.exceptions.RayError):  # one that is not up yet, or gone
+            ray.get(self._controller.suspend.remote(), timeout=ANSWER)
         self.release()
 
     def release(self) -> None:

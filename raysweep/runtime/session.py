@@ -52,9 +52,10 @@ def run(
         if screen != "none" and (line := cluster.unused(spec.resources.demand())):
             print(line, file=sys.stderr)  # noqa: T201  (beside the screen)
         folder = create()
-        client = Client.launch(folder)
-        if not detach:
-            _follow(client, folder, screen, owns_ray=owns_ray)
+        with _kept(folder):
+            client = Client.launch(folder)
+            if not detach:
+                _follow(client, folder, screen, owns_ray=owns_ray)
     return Result(folder)
 
 
@@ -88,9 +89,10 @@ def resume(
         cluster.require(result.state.spec.resources.demand())
         cluster.require_shared(folder)
         forget_follower(folder)
-        client = Client.launch(folder, resumed=True, limits=limits)
-        if not detach:
-            _follow(client, folder, screen, owns_ray=owns_ray)
+        with _kept(folder):
+            client = Client.launch(folder, resumed=True, limits=limits)
+            if not detach:
+                _follow(client, folder, screen, owns_ray=owns_ray)
     return Result(folder)
 
 
@@ -124,13 +126,22 @@ def _follow(client: Client, folder: SweepFolder, screen: ScreenKind, *, owns_ray
             client.follow(watcher, UNSEEN if screen == "none" else EVERY)
     except KeyboardInterrupt:
         client.suspend()
+        raise
+    client.release()
+
+
+@contextlib.contextmanager
+def _kept(folder: SweepFolder) -> Iterator[None]:
+    """Tell who leaves with Ctrl-C how to take the sweep up again."""
+    try:
+        yield
+    except KeyboardInterrupt:
         print(  # noqa: T201  (the line that the user needs next)
             f"interrupted; nothing is lost. Take it up again with:\n"
             f"  raysweep resume {folder.name} --storage {folder.storage}",
             file=sys.stderr,
         )
-        raise
-    client.release()
+        raise KeyboardInterrupt from None  # where it was waiting is nobody's interest
 
 
 def _refuse_followed(folder: SweepFolder) -> None:
