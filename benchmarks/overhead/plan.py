@@ -101,7 +101,7 @@ def no_ops() -> Group:
     inline = ours(trials=sized(20_000, 1_000), isolation="none", expect=sized(25, 3))
     process = ours(trials=sized(3_000, 150), expect=sized(40, 4))
     logged = theirs(trials=sized(500, 16), expect=sized(75, 5))
-    quiet = replace(logged, settings=LOGGERS_OFF, once=True)
+    quiet = replace(logged, settings=LOGGERS_OFF)
     default = theirs(trials=sized(80, 8), reuse=False, once=True, expect=sized(45, 6))
     compared = [
         ("in the slot's process", inline, logged, REUSE, 100.0),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from typing import Any, Protocol
 
 from raysweep.core.events import Assign, AttemptId, Checkpoint, End, Ending, Stop
@@ -66,7 +66,7 @@ class Launcher(Protocol):
     def hold_until(self, moment: float) -> None:
         """Let the trials live until then, whatever happens to this process."""
 
-    def stand_by(self, orders: Sequence[Order]) -> None:
+    def stand_by(self, orders: Iterable[Order]) -> None:
         """Make ready for these, which start before long, and for no others."""
 
     async def start(self, order: Order) -> Running:
@@ -160,7 +160,7 @@ class Attempts:
     def _stand_by(self) -> None:
         """Let the launcher be ready for what begins next."""
         soon = (*self._starting.values(), *self._book.next_up)
-        self._launcher.stand_by([self._order(assign) for assign in soon])
+        self._launcher.stand_by(self._order(assign) for assign in soon)
 
     def _order(self, assign: Assign) -> Order:
         return Order(

@@ -132,7 +132,7 @@ class Crew:
             await _answered(actor.stand)
             cause = "it closed"
         except ray.exceptions.RayError as error:
-            cause = str(error).partition("\n")[0] or type(error).__name__
+            cause = cause_of(error)
             if not isinstance(error, SURELY) and not any(words in str(error) for words in SURE):
                 log.warning("slot %d: it may live (%s); its lease decides", number, cause)
                 self._doubted(number, incarnation)
@@ -161,6 +161,12 @@ class Crew:
         self._dismissed = True
         for number, (incarnation, _) in list(self._standing.items()):
             self.strike(number, incarnation)
+
+
+def cause_of(error: ray.exceptions.RayError) -> str:
+    """Why a slot is gone, in a line; of one that could not start, what kept it from that."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return f"it could not start: {lines[-1]}" if "creation task" in lines[0] else lines[0]
 
 
 async def _answered(method: Any) -> Any:  # noqa: ANN401  (the same)

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 
 from raysweep.core.events import Ending
@@ -134,7 +134,7 @@ class Inline:
     def hold_until(self, moment: float) -> None:
         """Threads stand still with their slot."""
 
-    def stand_by(self, orders: Sequence[Order]) -> None:
+    def stand_by(self, orders: Iterable[Order]) -> None:
         """A thread starts at once."""
 
     async def start(self, order: Order) -> InlineTrial:

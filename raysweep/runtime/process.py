@@ -13,7 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -173,16 +173,16 @@ class Processes:
             with contextlib.suppress(OSError):  # a template that is lost or hangs is seen elsewhere
                 self._control.send(msgpack.packb(lease), socket.MSG_DONTWAIT)
 
-    def stand_by(self, orders: Sequence[Order]) -> None:
+    def stand_by(self, orders: Iterable[Order]) -> None:
         """Have a process wait for each of these orders, and for no others.
 
         Not where a process imports for itself: what it imports may take a GPU's memory.
         """
-        wanted = {order.id for order in orders}
-        for id_ in self._standing_by.keys() - wanted:
+        wanted = {order.id: order for order in orders}
+        for id_ in self._standing_by.keys() - wanted.keys():
             _, trial = self._standing_by.pop(id_)
             trial.connection.close()  # which ends it
-        for order in orders if self._ready and not self.afresh else ():
+        for order in wanted.values() if self._ready and not self.afresh else ():
             if order.id not in self._standing_by:
                 self._standing_by[order.id] = self._new(order)
 

@@ -34,6 +34,7 @@ import raysweep as rs
 from raysweep.errors import SpecError, SweepExistsError
 from raysweep.result import Result, load_result
 from raysweep.runtime.client import Client
+from raysweep.runtime.crew import cause_of
 from raysweep.runtime.process_tree import MARK
 from raysweep.runtime.session import resume, run
 
@@ -216,6 +217,22 @@ def test_a_sweep_that_runs_is_not_taken_up_again(tmp_path: Path) -> None:
             resume(made_folder(tmp_path), screen="none")
         until(client, finished)
     complete(tmp_path)
+
+
+def test_a_slot_that_cannot_start_says_why() -> None:
+    """In the line that watchers see, which is not Ray's whole traceback."""
+
+    class Unfit:
+        def __init__(self) -> None:
+            raise ModuleNotFoundError("No module named 'seldom'")
+
+        def stand(self) -> None:
+            """As a slot's; nobody will hear it."""
+
+    with pytest.raises(ray.exceptions.RayError) as caught:
+        ray.get(ray.remote(Unfit).options(num_cpus=0).remote().stand.remote())
+    expected = "it could not start: ModuleNotFoundError: No module named 'seldom'"
+    assert expected == cause_of(caught.value)
 
 
 def raysweep(*arguments: object) -> subprocess.Popen[str]:
