@@ -229,8 +229,9 @@ def test_a_slot_that_cannot_start_says_why() -> None:
         def stand(self) -> None:
             """As a slot's; nobody will hear it."""
 
+    unfit: Any = ray.remote(Unfit).options(num_cpus=0).remote()
     with pytest.raises(ray.exceptions.RayError) as caught:
-        ray.get(ray.remote(Unfit).options(num_cpus=0).remote().stand.remote())
+        ray.get(unfit.stand.remote())
     expected = "it could not start: ModuleNotFoundError: No module named 'seldom'"
     assert expected == cause_of(caught.value)
 
