@@ -54,10 +54,9 @@ __all__ = sorted(_HOME)  # noqa: PLE0605  (made of the table above)
 def __getattr__(name: str) -> Any:  # noqa: ANN401  (whatever the name stands for)
     """Import a public name when it is first used."""
     if name not in _HOME:
-        import difflib  # noqa: PLC0415  (only typos need it)
+        from raysweep.core.checks import did_you_mean  # noqa: PLC0415  (only typos need it)
 
-        near = difflib.get_close_matches(name, __all__, n=1)
-        meant = f"; did you mean {near[0]!r}?" if near else ""
+        meant = did_you_mean(name, __all__)
         raise AttributeError(f"module 'raysweep' has no attribute {name!r}{meant}")
     value = getattr(importlib.import_module(_HOME[name]), name)
     globals()[name] = value

@@ -3,7 +3,7 @@
 One rule: both sides run the same trials, in turns, each measurement in a fresh process with a Ray of its
 own; a result in which raysweep's journal does not hold every report exactly once is none.
 
-    make bench-overhead                     about 70 minutes; writes the results and the chart
+    make bench-overhead                     about 65 minutes; writes the results and the chart
     make bench-overhead QUICK=1             3 minutes: every row, but not every one can be judged
     python benchmarks/overhead/overhead.py --only digits,no-ops     some groups; writes nothing
 """

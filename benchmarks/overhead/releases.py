@@ -51,7 +51,7 @@ def cluster_throughput() -> Group:
     """500 results a second over many trials."""
     slots = sized(100, SLOTS)
     size: dict[str, Any] = {"slots": slots, "trials": slots, "every": 0.2}
-    our = ours(**size, reports=sized(1_000, 20), isolation="none", expect=sized(250, 6))
+    our = ours(**size, reports=sized(300, 20), isolation="none", expect=sized(110, 6))
     their = theirs(
         **size, reports=sized(300, 20), settings=LOGGERS_OFF + BUFFERED, expect=sized(170, 7)
     )
@@ -61,8 +61,8 @@ def cluster_throughput() -> Group:
         their,
         target=1.30,
         hold=1.30,
-        about=f"{slots} trials at once, 5 results a second each: raysweep {our.reports:,} each, Tune {their.reports:,}; "
-        "Ray's test: 1,000 trials on 1,024 CPUs, one result in 2 s each",
+        about=f"{slots} trials at once, {our.reports} results each, 5 a second; Ray's test: 1,000 trials on 1,024 "
+        "CPUs, one result in 2 s each",
     )
     return Group(name="cluster-throughput", rounds=1, rows=(row,))
 
@@ -71,7 +71,7 @@ def node_throughput() -> Group:
     """4,800 results a second over 96 trials."""
     slots = sized(96, SLOTS)
     size: dict[str, Any] = {"slots": slots, "trials": slots, "every": 0.02}
-    our = ours(**size, reports=sized(20_000, 200), isolation="none", expect=sized(475, 6))
+    our = ours(**size, reports=sized(5_000, 200), isolation="none", expect=sized(150, 6))
     their = theirs(
         **size, reports=sized(200, 100), settings=LOGGERS_OFF + BUFFERED, expect=sized(190, 6)
     )

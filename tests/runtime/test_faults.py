@@ -296,6 +296,24 @@ def test_a_trial_leaves_a_machine_that_is_taken_away(
     assert told["start"] % 5 == 0 if which == "neglect" else told["start"] > 7
 
 
+@pytest.mark.parametrize("reports", [0, 2])
+def test_ctrl_c_says_how_to_go_on(tmp_path: Path, reports: int) -> None:
+    """While the sweep starts, or later: one line, no traceback, and `resume` does what it says."""
+    file = tmp_path / "sweep_t.py"
+    file.write_text(SWEEP.format(storage=str(tmp_path)))
+    client = raysweep("run", file)
+    wait_for(lambda: (tmp_path / "t").exists() and (not reports or reports_of(tmp_path) >= reports))
+    client.send_signal(signal.SIGINT)
+    said = client.communicate(timeout=PATIENCE)[0]
+    assert "interrupted; nothing is lost" in said
+    assert f"raysweep resume t --storage {tmp_path}" in said
+    assert "Traceback" not in said
+    assert 130 == client.returncode
+    resumed = raysweep("resume", "t", "--storage", tmp_path)
+    assert "completed" in resumed.communicate(timeout=PATIENCE)[0]
+    complete(tmp_path)
+
+
 def reports_of(storage: Path) -> int:
     """How many reports are committed."""
     return load_result("t", str(storage)).state.reports
@@ -315,21 +333,3 @@ sweep = rs.Sweep(train, space={{"x": rs.uniform(0, 1)}}, objective=rs.maximize("
                  sampler=rs.Random(seed=3), storage={storage!r},
                  limits=rs.Limits(max_total_trials=4, max_concurrent_trials=2))
 """
-
-
-@pytest.mark.parametrize("reports", [0, 2])
-def test_ctrl_c_says_how_to_go_on(tmp_path: Path, reports: int) -> None:
-    """While the sweep starts, or later: one line, no traceback, and `resume` does what it says."""
-    file = tmp_path / "sweep_t.py"
-    file.write_text(SWEEP.format(storage=str(tmp_path)))
-    client = raysweep("run", file)
-    wait_for(lambda: (tmp_path / "t").exists() and (not reports or reports_of(tmp_path) >= reports))
-    client.send_signal(signal.SIGINT)
-    said = client.communicate(timeout=PATIENCE)[0]
-    assert "interrupted; nothing is lost" in said
-    assert f"raysweep resume t --storage {tmp_path}" in said
-    assert "Traceback" not in said
-    assert 130 == client.returncode
-    resumed = raysweep("resume", "t", "--storage", tmp_path)
-    assert "completed" in resumed.communicate(timeout=PATIENCE)[0]
-    complete(tmp_path)
