@@ -42,6 +42,7 @@ from raysweep.core.state import SweepState
 from raysweep.core.trials import Trial, TrialState
 from raysweep.storage import journal
 from raysweep.storage.atomic import replacing
+from raysweep.storage.columns import column, numbers
 from raysweep.storage.folder import SweepFolder
 
 FORMAT = 1  # of these files; raised when an old reader would misunderstand them
@@ -108,6 +109,8 @@ BLOCK = np.dtype(
 )
 Blocks = npt.NDArray[np.void]  # of dtype BLOCK
 Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
 
 
 def export(folder: SweepFolder, to: Path | None = None) -> Path:
@@ -242,18 +245,23 @@ class _AllReports:
         block = blocks[index]  # of each row
         nth = rows - block["row"]
         columns = [
-            block["trial"],
-            block["attempt"],
-            block["report"] + nth,
-            pa.array(block["interval"] + nth, mask=nth >= block["measured"]),
-            np.frombuffer(self._times)[first:end],
-            nth < counted[index],
+            (block["trial"], None),
+            (block["attempt"], None),
+            (block["report"] + nth, None),
+            (block["interval"] + nth, nth < block["measured"]),
+            (np.frombuffer(self._times)[first:end], None),
+            (nth < counted[index], None),
             *self._metrics(block, nth),
         ]
-        return pa.table([pa.array(column) for column in columns], schema=schema)
+        kinds = schema.types
+        arrays = [
+            numbers(values, kind, valid)
+            for (values, valid), kind in zip(columns, kinds, strict=True)
+        ]
+        return pa.table(arrays, schema=schema)
 
-    def _metrics(self, block: Blocks, nth: Ints) -> Iterator[pa.Array]:
-        """A column a metric, null where a report does not hold it."""
+    def _metrics(self, block: Blocks, nth: Ints) -> Iterator[tuple[Floats, Flags]]:
+        """Values a metric, and which of them there are: a report may not hold it."""
         cells = {name: np.full(len(block), -1) for name in self.metric_names()}
         for number, names in enumerate(self._names):
             here = np.flatnonzero(block["names"] == number)
@@ -262,7 +270,7 @@ class _AllReports:
                 cells[name][here] = start + offset
         values = np.frombuffer(self._values)
         for cell in cells.values():
-            yield pa.array(values[cell], mask=cell < 0, from_pandas=False)  # NaN stays NaN
+            yield values[cell], cell >= 0
 
 
 # --- trials ---------------------------------------------------------------------------------------
@@ -321,20 +329,20 @@ def _flattened(prefix: str, params: Params) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-def _params_column(values: Sequence[Any]) -> pa.Array:
+def _params_column(values: Sequence[Any]) -> pa.Array | pa.ChunkedArray:
     """One parameter of every trial, in the narrowest type that holds all of its values."""
     present = [value for value in values if value is not None]
     kinds = {type(value) for value in present}
     if kinds == {bool}:
-        return pa.array(values, pa.bool_())
+        return column(values, pa.bool_())
     if kinds <= {str}:
-        return pa.array(values, pa.string())
+        return column(values, pa.string())
     if kinds == {int} and all(value in INT64 for value in present):
-        return pa.array(values, pa.int64())
+        return column(values, pa.int64())
     if kinds in ({float}, {int, float}):
-        return pa.array([None if v is None else float(v) for v in values], pa.float64())
+        return column(values, pa.float64())
     texts = [None if v is None else json.dumps(v, ensure_ascii=False) for v in values]
-    return pa.array(texts, pa.string())
+    return column(texts, pa.string())
 
 
 # --- files ----------------------------------------------------------------------------------------
@@ -352,8 +360,8 @@ def _about(spec: SweepSpec) -> dict[str, str]:
 
 def _table(schema: pa.Schema, rows: Sequence[tuple[Any, ...]]) -> pa.Table:
     """A table from its rows."""
-    return pa.table([pa.array([row[i] for row in rows], field.type)
-                     for i, field in enumerate(schema)], schema=schema)  # fmt: skip
+    columns = [column([row[i] for row in rows], kind) for i, kind in enumerate(schema.types)]
+    return pa.table(columns, schema=schema)
 
 
 def _write_metrics(folder: Path, replay: _Replay, about: Mapping[str, str]) -> None:

@@ -17,11 +17,9 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from raysweep.core import checks
-from raysweep.core.command import Command
-from raysweep.core.spec import SweepSpec
 from raysweep.errors import (
     SpecError,
     StorageUnusableError,
@@ -33,6 +31,10 @@ from raysweep.storage.bucket import SCHEMES, Bucket
 from raysweep.storage.bucket_segments import BucketSegments
 from raysweep.storage.mirror import Mirror, is_bucket, make_root, mirror_path
 from raysweep.storage.segments import FileSegments, Segments
+
+if TYPE_CHECKING:
+    from raysweep.core.command import Command
+    from raysweep.core.spec import SweepSpec
 
 DEFAULT_STORAGE = "~/raysweep"
 ENVIRONMENT = "RAYSWEEP_STORAGE"  # the variable that names another
@@ -244,10 +246,14 @@ class SweepFolder:
 
     def read_spec(self) -> SweepSpec:
         """The spec as it was when the sweep was made."""
+        from raysweep.core.spec import SweepSpec  # noqa: PLC0415  (no trial needs it, nor its samplers)
+
         return SweepSpec.from_dict(self.read_document()["spec"])
 
     def read_command(self) -> Command:
         """The command of a sweep whose trials are commands."""
+        from raysweep.core.command import Command  # noqa: PLC0415  (only sweeps of commands need it)
+
         return Command.from_dict(json.loads(self.command.read_bytes()))
 
     def read_document(self) -> dict[str, Any]:

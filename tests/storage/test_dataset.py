@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 import tempfile
 from array import array
 from collections.abc import Callable, Iterator, Mapping
@@ -491,6 +493,17 @@ def test_pandas_duckdb_and_pyarrow_read_the_same(make: Make, table: str) -> None
     assert plain.column_names == by_duckdb.column_names == list(by_pandas.columns)
     assert repr(plain.to_pylist()) == repr(by_duckdb.to_pylist())
     pd.testing.assert_frame_equal(plain.to_pandas(), by_pandas)
+
+
+def test_an_export_imports_no_pandas(make: Make) -> None:
+    """Where there is one, it would cost the end of each sweep 0.2 s."""
+    sweep = busy(make(Bandit(slack_amount=0.1)))
+    code = (
+        "import sys; from pathlib import Path; from raysweep.storage.dataset import export;"
+        " from raysweep.storage.folder import SweepFolder;"
+        " export(SweepFolder(Path(sys.argv[1]))); assert 'pandas' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code, str(sweep.folder.path)], check=True)
 
 
 def test_every_file_says_what_it_is_of(make: Make) -> None:
