@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,6 +45,19 @@ def room(demand: Mapping[str, float]) -> int:
     return sum(
         _fits(node["Resources"], demand) for node in nodes() if node["NodeID"] not in leaving
     )
+
+
+def cores() -> int:
+    """How many cores the nodes have: as they say, and this machine no more than it has, whatever they say."""
+    if node_types():
+        return MOST_SLOTS  # nobody knows yet which nodes will come
+    here: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]  # Ray gives it no types
+    own = os.cpu_count() or 1
+    said: Counter[str] = Counter()
+    for node in nodes():
+        said[node["NodeManagerAddress"]] += int(node["Resources"].get("CPU", own))
+    said[here] = min(said[here], own)
+    return max(1, said.total())
 
 
 def require(demand: Mapping[str, float]) -> None:

@@ -23,6 +23,7 @@ from raysweep.storage.folder import SweepFolder
 
 COUNT_AGAIN = 5.0  # seconds between looks at the size of the cluster
 NOTICE_AGAIN = 1.0  # seconds between looks for machines that are to be taken away
+LONG_START = 5.0  # seconds after which one that starts does not count: it may wait for room
 ASK_AGAIN = 1.0  # seconds before a slot that is out of reach is asked again
 SOON = 10.0  # a slot that dies within so many seconds is replaced ever more slowly
 # What Ray says of an actor whose process has surely ended; that its node is dead is no such thing.
@@ -57,6 +58,8 @@ class Crew:
         self._draining: dict[str, float] = {}  # node -> when it goes, in seconds since 1970
         self._noticed = -NOTICE_AGAIN
         self._room = 0
+        self._at_a_time = 0  # slots that may be starting
+        self._starting: dict[int, float] = {}  # slots that have not answered yet -> since when
         self._dismissed = False
         self._counted = -COUNT_AGAIN
         self._tasks: set[asyncio.Task[None]] = set()
@@ -93,23 +96,33 @@ class Crew:
         self._stand(number, incarnation, actor)
 
     async def fill(self, state: SweepState) -> None:
-        """Make the slots that have something to run and for which the cluster has room."""
+        """Make the slots that have something to run and for which the cluster has room.
+
+        No more of them start at a time than there are cores: sixteen that start on two are slower
+        than two after two, and the first no faster than the last.
+        """
         now = time.monotonic()
         if now - self._counted >= COUNT_AGAIN:
             self._room = await asyncio.to_thread(cluster.room, self._spec.resources.demand())
+            self._at_a_time = await asyncio.to_thread(cluster.cores)
             self._counted = now
         if now - self._noticed >= NOTICE_AGAIN:
             self._draining = await asyncio.to_thread(cluster.draining)
             self._noticed = now
         wanted = state.slots_wanted()
+        starting = sum(now - since < LONG_START for since in self._starting.values())
         for number in range(self._room if wanted is None else min(wanted, self._room)):
+            if starting >= self._at_a_time:
+                break
             if number not in self._standing and now >= self._not_before.get(number, 0.0):
+                starting += 1
                 known = state.slots.get(number)
                 before = max(self._latest.get(number, 0), known.incarnation if known else 0)
                 await self._make(number, before + 1)
 
     async def _make(self, number: int, incarnation: int) -> None:
         post = self._post(number, incarnation)
+        self._starting[number] = time.monotonic()
         actor = await asyncio.to_thread(_start, post, self._folder, self._spec)
         if self._dismissed:
             ray.kill(actor)
@@ -129,6 +142,7 @@ class Crew:
         made = time.monotonic()
         try:
             self._nodes[number, incarnation] = await _answered(actor.node_id)
+            self._starting.pop(number, None)
             await _answered(actor.stand)
             cause = "it closed"
         except ray.exceptions.RayError as error:
@@ -151,6 +165,7 @@ class Crew:
         self._nodes.pop((number, incarnation), None)
         if self._standing.get(number, (0, None))[0] == incarnation:
             _, actor = self._standing.pop(number)
+            self._starting.pop(number, None)
             if actor is not None:
                 ray.kill(actor)
         if not self._standing:
