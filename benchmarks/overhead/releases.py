@@ -1,6 +1,8 @@
 """Ray Tune's own release tests, scaled to two cores: wall clock of a whole sweep to the time its trials sleep.
 
-One rule: the number of events a second is that of Ray's test, and so is what it allows itself.
+One rule: the number of events a second is that of Ray's test, and so is what it allows itself. Where Ray
+starts a trial a core, here two cores start them all, which takes half a minute for a hundred: so trials
+last for five minutes, not 100 s. Tune's need not: they are timed without its start, which favours it.
 """
 
 from __future__ import annotations
@@ -11,6 +13,8 @@ from typing import Any
 from rows import TUNE, Group, Row
 from runs import Run
 from sides import BUFFERED, LOGGERS_OFF, SLOTS, SNAPSHOTS_RARE, ours, sized, theirs
+
+ENOUGH = "raysweep {0.reports:,} each, its start included, Tune {1.reports:,}, from its first trial's begin on"
 
 
 def release(  # a row of Ray's release tests
@@ -51,7 +55,7 @@ def cluster_throughput() -> Group:
     """500 results a second over many trials."""
     slots = sized(100, SLOTS)
     size: dict[str, Any] = {"slots": slots, "trials": slots, "every": 0.2}
-    our = ours(**size, reports=sized(300, 20), isolation="none", expect=sized(110, 6))
+    our = ours(**size, reports=sized(1_500, 20), isolation="none", expect=sized(360, 6))
     their = theirs(
         **size, reports=sized(300, 20), settings=LOGGERS_OFF + BUFFERED, expect=sized(170, 7)
     )
@@ -61,9 +65,10 @@ def cluster_throughput() -> Group:
         their,
         target=1.30,
         hold=1.30,
-        about=f"{slots} trials at once, {our.reports} results each, 5 a second; Ray's test: 1,000 trials on 1,024 "
-        "CPUs, one result in 2 s each",
+        about=f"{slots} trials at once, 5 results a second each: {ENOUGH.format(our, their)}; Ray's test: 1,000 "
+        "trials on 1,024 CPUs, one result in 2 s each",
     )
+    row = replace(row, theirs=(their, "seconds_to_ideal"))
     return Group(name="cluster-throughput", rounds=1, rows=(row,))
 
 
@@ -71,7 +76,7 @@ def node_throughput() -> Group:
     """4,800 results a second over 96 trials."""
     slots = sized(96, SLOTS)
     size: dict[str, Any] = {"slots": slots, "trials": slots, "every": 0.02}
-    our = ours(**size, reports=sized(5_000, 200), isolation="none", expect=sized(150, 6))
+    our = ours(**size, reports=sized(15_000, 200), isolation="none", expect=sized(360, 6))
     their = theirs(
         **size, reports=sized(200, 100), settings=LOGGERS_OFF + BUFFERED, expect=sized(190, 6)
     )
@@ -81,8 +86,8 @@ def node_throughput() -> Group:
         their,
         target=1.20,
         hold=1.20,
-        about=f"{slots} trials at once, 50 results a second each: raysweep {our.reports:,} each, Tune "
-        f"{their.reports:,}, from its first trial's begin on: its start-up would weigh too much",
+        about=f"{slots} trials at once, 50 results a second each: {ENOUGH.format(our, their)}; Ray's test: 96 "
+        "trials on 96 CPUs",
     )
     row = replace(row, theirs=(their, "seconds_to_ideal"))
     return Group(name="node-throughput", rounds=1, rows=(row,))
