@@ -251,7 +251,8 @@ def _segment(segments: Segments, epoch: int, after: Place | None) -> _Segment | 
     version, follows, offset = msgpack.unpackb(found[0].payload)
     if version != FORMAT:
         raise JournalDamagedError(
-            f"{segments.name(epoch)} has format {version}; this raysweep reads {FORMAT}"
+            f"{segments.name(epoch)} has format {version}, and this raysweep reads format {FORMAT}:"
+            f" take the sweep up with the version of raysweep that its spec.json names"
         )
     return _Segment(epoch, follows, offset, found, data[found[-1].end :])
 

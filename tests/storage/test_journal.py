@@ -148,6 +148,17 @@ def test_damage_in_an_earlier_segment_is_found(tmp_path: Path) -> None:
         list(journal.read(FileSegments(tmp_path)))
 
 
+def test_the_journal_of_another_version_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is whole, and someone can read it."""
+    with monkeypatch.context() as earlier:
+        earlier.setattr(journal, "FORMAT", journal.FORMAT - 1)
+        written(tmp_path, events())
+    with pytest.raises(JournalDamagedError, match=r"has format .* that its spec\.json names"):
+        list(journal.read(FileSegments(tmp_path)))
+
+
 def test_a_missing_segment_is_found(tmp_path: Path) -> None:
     """A journal without its beginning is no journal."""
     written(tmp_path, events()[:2]).unlink()
