@@ -1,0 +1,66 @@
+"""scikit-learn's estimators as leaves, by skops, which reads them back without pickle.
+
+One rule: skops makes nothing but types that it knows to be harmless, and those that the caller names.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import zipfile
+from collections.abc import Collection
+from typing import Any
+
+from raysweep.errors import UserError
+from raysweep.storage.checkpoints.leaf import Leaf
+
+
+def leaf_of(estimator: object) -> Leaf:
+    """An estimator, or a pipeline of some, as a leaf."""
+    cls = type(estimator)
+    try:
+        data = _skops().dumps(estimator)
+    except UserError as error:
+        raise ValueError(f"cannot be stored: {error}") from error
+    except Exception as error:  # whatever its own and foreign parts raise
+        raise ValueError(f"skops cannot store: {error}") from error
+    return Leaf(kind="estimator", dtype=f"{cls.__module__}.{cls.__qualname__}", data=data)
+
+
+def estimator_of(leaf: Leaf, trusted: Collection[str] | None = ()) -> object:
+    """The estimator of a leaf.
+
+    Args:
+        leaf: of this kind.
+        trusted: names of types that it may hold beyond those that skops trusts; None: any.
+
+    Raises:
+        UserError: it holds others, or skops is not installed.
+    """
+    skops = _skops()
+    data = bytes(leaf.flat())
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > len(data):
+                raise ValueError("it would take more memory than it says")
+        untrusted = set(skops.get_untrusted_types(data=data))
+        if trusted is not None and (unknown := sorted(untrusted.difference(trusted))):
+            raise UserError(
+                f"is a {leaf.dtype} that holds {', '.join(unknown)}, which a forged file could use to"
+                f" crash this process: if you know who wrote it, load it with trusted={unknown!r}"
+            )
+        return skops.loads(data, trusted=sorted(untrusted))
+    except UserError:
+        raise
+    except Exception as error:  # skops and the types that it makes raise anything
+        raise ValueError(f"skops cannot read it: {error}") from error
+
+
+def _skops() -> Any:  # noqa: ANN401  (a module that may be absent)
+    try:
+        return importlib.import_module("skops.io")
+    except ImportError as error:
+        raise UserError(
+            "scikit-learn's estimators need a package that is not installed:"
+            " pip install 'raysweep[sklearn]'"
+        ) from error

@@ -1,0 +1,151 @@
+"""A folder of files as part of a state tree: what libraries save that write their own files.
+
+One rule: a name leads to a place in the folder and nowhere else, and files are laid out where nothing
+was, all of them or none.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Self
+
+from raysweep.storage.checkpoints.leaf import Bytes, Held
+
+
+class HeldFile:
+    """A file's bytes."""
+
+    device = "cpu"
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.nbytes = path.stat().st_size
+
+    def flat(self) -> Bytes:
+        """All of them, read."""
+        content = bytearray(self.nbytes)
+        self.copy_to(memoryview(content))
+        return memoryview(content)
+
+    def copy_to(self, target: memoryview) -> None:
+        """Read them.
+
+        Raises:
+            ValueError: there are others than there were.
+        """
+        with self._path.open("rb", buffering=0) as file:
+            read = 0
+            while some := file.readinto(target[read:]):
+                read += some
+            if read < self.nbytes or file.read(1):
+                raise ValueError(f"{self._path} was written to while it was saved")
+
+
+class Files(Mapping[str, memoryview]):
+    """Files by their names in a folder, as `trial.report(checkpoint=pathlib.Path(...))` keeps them.
+
+    A mapping of POSIX paths, relative to the folder, to the files' bytes. Modes, owners, times and
+    empty folders are not kept.
+    """
+
+    def __init__(self, held: Mapping[str, Bytes | Held]) -> None:
+        check_names(held)
+        self._held = dict(held)
+
+    @classmethod
+    def of(cls, folder: Path) -> Self:
+        """The files of a folder; a link to a file counts as the file.
+
+        Raises:
+            ValueError: It is no folder, or holds something that is neither a file nor a folder.
+        """
+        if not folder.is_dir():
+            raise ValueError(f"is {folder}, which is no folder: store the folder that the files are in")
+        return cls({str(path.relative_to(folder)): HeldFile(path) for path in _files_in(folder)})
+
+    @classmethod
+    def stored(cls, items: Mapping[str | int, object]) -> Self:
+        """The files of a checkpoint.
+
+        Raises:
+            ValueError: something among them is no file.
+        """
+        held = {str(key): item for key, item in items.items() if isinstance(item, memoryview)}
+        if len(held) < len(items):
+            raise ValueError("holds among its files what is none")
+        return cls(held)
+
+    def __getitem__(self, name: str) -> memoryview:
+        """The bytes of a file, read-only."""
+        held = self._held[name]
+        return memoryview(held if isinstance(held, bytes | memoryview) else held.flat()).toreadonly()
+
+    def __iter__(self) -> Iterator[str]:
+        """The names."""
+        return iter(self._held)
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._held)
+
+    def __repr__(self) -> str:
+        return f"<Files: {', '.join(self._held)}>"
+
+    def held(self, name: str) -> Bytes | Held:
+        """The bytes of a file as they were given."""
+        return self._held[name]
+
+    def unpack(self, folder: str | os.PathLike[str]) -> Path:
+        """Write the files into a folder that is not there yet, or empty; returns it.
+
+        Raises:
+            FileExistsError: there is something in it.
+            OSError: the files cannot be written; none is there then.
+        """
+        place = Path(folder)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        making = place.with_name(f".{place.name}-{secrets.token_hex(4)}.tmp")
+        making.mkdir()
+        try:
+            for name, content in self.items():
+                path = making / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
+            making.rename(place)  # which replaces an empty folder
+        except OSError as error:
+            raise type(error)(error.errno, f"{place}: {error.strerror}") from error
+        finally:
+            shutil.rmtree(making, ignore_errors=True)
+        return place
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Refuse names that lead out of their folder, or that cannot lie in one folder together.
+
+    Raises:
+        ValueError: there is one.
+    """
+    known = set(names)
+    for name in known:
+        parts = name.split("/")
+        if "\0" in name or {"", ".", ".."} & set(parts):
+            raise ValueError(f"{name!r} is no name of a file in a folder")
+        if not name.isascii() and name != name.encode("utf-8", "replace").decode():
+            raise ValueError(f"{name!r} is no valid Unicode: rename it")
+        if above := known & {str(parent) for parent in PurePosixPath(name).parents}:
+            raise ValueError(f"{above.pop()!r} is both a file and a folder")
+
+
+def _files_in(folder: Path) -> Iterator[Path]:
+    """Every file beneath a folder, by name."""
+    for path in sorted(folder.iterdir()):
+        if path.is_file():
+            yield path
+        elif path.is_dir() and not path.is_symlink():
+            yield from _files_in(path)
+        else:
+            raise ValueError(f"holds {path}, which is neither a file nor a folder")

@@ -1,0 +1,299 @@
+"""A checkpoint's file opened: mapped, what it says about itself checked, its leaves at hand.
+
+One rule: nothing that a file says is believed before it is checked, and what it costs to find out is in
+proportion to the file: no size that it names is allocated.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import mmap as memory
+import os
+import struct
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from zlib_ng.zlib_ng import crc32
+
+from raysweep.errors import CheckpointDamagedError, UserError
+from raysweep.storage.checkpoints import estimators
+from raysweep.storage.checkpoints.frame import ALIGNMENT, FORMAT, SCHEMA, checksum_of
+from raysweep.storage.checkpoints.leaf import DECODING_ERRORS, Leaf
+from raysweep.storage.checkpoints.kinds import decode
+from raysweep.storage.checkpoints.trees import MAX_DEPTH, Branch, ContradictionError, branch, readable
+from raysweep.storage.columns import numbers
+
+_MAGIC = b"ARROW1"  # at both ends; at the start two zeros follow
+_TELLING = ("path", "kind", "dtype", "shape")  # the columns that say what a leaf's bytes are
+_ALIASED = ("tensor", "array")  # the kinds of leaves that others can be the same as
+_THREADS = 4  # that compute checksums; memory is not faster than that
+_WORTH_THREADS = 2**22  # bytes
+
+# What reading a damaged file raises: pyarrow's own errors, and OSError where it ends too early.
+_READING_ERRORS = (*DECODING_ERRORS, pa.ArrowException, OSError, StopIteration, IndexError)
+
+
+class Opened:
+    """A checkpoint whose every part is where it says, the leaves' bytes not yet looked at.
+
+    Args:
+        path: the file.
+        mapped: map it, so that what is not looked at is not read; arrays are read-only then. Otherwise
+            it is read into memory.
+        verify: check the checksum of a leaf when it is read.
+        device: where tensors go, as torch takes it; None: they stay in the file's memory.
+        trusted: as `estimators.estimator_of` takes it.
+
+    Raises:
+        CheckpointDamagedError: it is not what was written.
+        OSError: it cannot be read.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        mapped: bool = True,
+        verify: bool = True,
+        device: Any = None,  # noqa: ANN401  (a name, or torch's own)
+        trusted: Collection[str] | None = (),
+    ) -> None:
+        self.path = os.fspath(path)
+        self._mapped, self._verify, self._device, self._trusted = mapped, verify, device, trusted
+        content = _content(path, mapped=mapped)
+        with self.damage_named():
+            if content[:8] != _MAGIC + bytes(2) or content[-len(_MAGIC) :] != _MAGIC:
+                raise ValueError("it is cut short, or no Arrow file")
+            schema, self._batch = _schema_and_batch(pa.py_buffer(content))
+            self._content = memoryview(content)
+            self._starts = _payload(self._batch, pa.py_buffer(content).address)
+            head, tail = self._content[: self._starts[0]], self._content[self._starts[-1] :]
+            self.metadata = _metadata(schema, head, tail)
+        steps, self._steps = self._batch.column("steps"), self._batch.column("steps").values
+        self._first_steps = np.frombuffer(steps.buffers()[1], "<i4", len(steps) + 1)
+        self._sizes = np.frombuffer(self._batch.column("nbytes").buffers()[1], "<i8", len(steps)).tolist()
+        self._sums = np.frombuffer(self._batch.column("crc32").buffers()[1], "<u4", len(steps)).tolist()
+        self._unverified = bytearray(b"\1" * self.rows.stop) if verify else bytearray(self.rows.stop)
+
+    @property
+    def rows(self) -> range:
+        """The leaves."""
+        return range(self._batch.num_rows)
+
+    @contextlib.contextmanager
+    def damage_named(self) -> Iterator[None]:
+        """Turn what reading a damaged file raises into an error that names the file."""
+        try:
+            yield
+        except _READING_ERRORS as error:
+            raise CheckpointDamagedError(
+                f"checkpoint {self.path} is damaged: {error}; take the one before it"
+            ) from error
+
+    def table(self, names: Sequence[str]) -> pa.Table:
+        """These columns."""
+        return pa.Table.from_batches([self._batch.select(list(names))])
+
+    # --- the tree ---------------------------------------------------------------------------------
+
+    def branch(self, rows: range, depth: int) -> Branch | None:
+        """The container that these rows lie in, so many steps into the tree; None: they are one leaf.
+
+        Raises:
+            ValueError: they contradict each other.
+        """
+        firsts = self._first_steps[rows.start : rows.stop + 1]
+        if len(rows) == 1 and firsts[1] - firsts[0] == depth:
+            return None
+        if depth >= MAX_DEPTH:
+            raise ValueError(f"{self._name(rows, 8)}... is nested more than {MAX_DEPTH} deep")
+        if (np.diff(firsts) <= depth).any():
+            raise ValueError(f"{self._name(rows, depth)} is there twice")
+        try:
+            nexts = self._steps.take(numbers(firsts[:-1] + depth, pa.int32()))
+            return branch(nexts.to_pylist(), rows.start)
+        except ContradictionError as error:
+            raise ValueError(f"{self._name(rows, depth, error.step)} {error.what}") from error
+
+    def _name(self, rows: range, depth: int, *more: str) -> str:
+        steps = self._steps.slice(self._first_steps[rows.start], depth).to_pylist()
+        return readable([*steps, *more]) or "the state"
+
+    # --- values -----------------------------------------------------------------------------------
+
+    def values(self, rows: range) -> list[object]:
+        """The values of leaves, verified if they are to be.
+
+        Raises:
+            ValueError: one is not what was written.
+            UserError: what it needs is not installed, or not trusted.
+        """
+        self.verify(rows)
+        columns = (self._batch.column(name).slice(rows.start, len(rows)) for name in _TELLING)
+        told = zip(rows, *(column.to_pylist() for column in columns), strict=True)
+        found: dict[int, object] = {}
+        for row, path, kind, dtype, shape in told:
+            start = self._starts[row]
+            data = self._content[start : start + self._sizes[row]]
+            try:
+                leaf = Leaf(kind=kind, dtype=dtype, shape=tuple(shape), data=data)
+                found[row] = self._same(row, leaf, found) if kind == "alias" else self._value(leaf)
+            except DECODING_ERRORS as error:
+                raise ValueError(f"{path}: {error}") from error
+            except UserError as error:
+                raise UserError(f"checkpoint {self.path}: {path} {error}") from error
+        return list(found.values())
+
+    def verify(self, rows: range) -> None:
+        """Check the checksums of those leaves that have not been checked.
+
+        Raises:
+            ValueError: one does not fit.
+        """
+        unverified = [row for row in rows if self._unverified[row]]
+        if len(unverified) > 1 and sum(self._sizes[row] for row in unverified) > _WORTH_THREADS:
+            with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
+                list(pool.map(self._verify_row, unverified))
+        else:
+            for row in unverified:
+                self._verify_row(row)
+
+    def _verify_row(self, row: int) -> None:
+        start = self._starts[row]
+        if crc32(self._content[start : start + self._sizes[row]]) != self._sums[row]:
+            path = self._batch.column("path")[row].as_py()
+            raise ValueError(f"the bytes of {path} fail their checksum")
+        self._unverified[row] = False
+
+    def _value(self, leaf: Leaf) -> Any:  # noqa: ANN401  (any leaf's)
+        if leaf.kind == "estimator":
+            return estimators.estimator_of(leaf, self._trusted)
+        if leaf.kind == "tensor":
+            _require_torch()
+        value: Any = decode(leaf)
+        if leaf.kind == "tensor" and self._device is not None:
+            return value.to(self._device)
+        if leaf.kind == "array" and self._mapped:
+            value.flags.writeable = False
+        return value
+
+    def _same(self, row: int, leaf: Leaf, found: dict[int, object]) -> object:
+        """The value of an earlier row that this one is the same as."""
+        other = int.from_bytes(leaf.flat(), "little")
+        if leaf.nbytes != 8 or other >= row:  # noqa: PLR2004  (bytes of a row's number)
+            raise ValueError("is the same as no earlier leaf")
+        kind, dtype, shape = (self._batch.column(name)[other].as_py() for name in _TELLING[1:])
+        if kind not in _ALIASED or (dtype, tuple(shape)) != (leaf.dtype, leaf.shape):
+            raise ValueError("is the same as a leaf that is another")
+        return found[other] if other in found else self.values(range(other, other + 1))[0]
+
+
+def _require_torch() -> None:
+    try:
+        importlib.import_module("torch")
+    except ImportError as error:
+        raise UserError(
+            f"is a tensor, but torch cannot be imported here ({error}): install it with"
+            " `pip install 'raysweep[torch]'`"
+        ) from error
+
+
+def _content(path: str | os.PathLike[str], *, mapped: bool) -> memory.mmap:
+    """A file's bytes at an aligned address, writable without the file noticing."""
+    with Path(path).open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if not size:
+            raise CheckpointDamagedError(f"checkpoint {os.fspath(path)} is damaged: it is empty;"
+                                         " take the one before it")  # fmt: skip
+        if mapped:
+            return memory.mmap(file.fileno(), size, access=memory.ACCESS_COPY)
+        content = memory.mmap(-1, size, flags=memory.MAP_PRIVATE | memory.MAP_ANONYMOUS)
+        file.readinto(content)
+        return content
+
+
+def _schema_and_batch(buffer: pa.Buffer) -> tuple[pa.Schema, pa.RecordBatch]:
+    """The one record batch, all of it checked but the contents of its last column.
+
+    Most readers come through the footer at the file's end, so that must hold as well. The batch is
+    taken from where it stands, because only its message tells, before it is unpacked, that
+    unpacking would take memory out of proportion to the file.
+    """
+    if pa.ipc.open_file(buffer).num_record_batches != 1:
+        raise ValueError("it holds other than one record batch")
+    messages = pa.ipc.MessageReader.open_stream(buffer.slice(8))
+    schema = pa.ipc.read_schema(_next_message(messages, "schema"))
+    if not schema.equals(SCHEMA):
+        raise ValueError("its columns are not those of a checkpoint")
+    message = _next_message(messages, "record batch")
+    if _is_compressed(memoryview(message.metadata)):
+        raise ValueError("its rows are compressed")
+    batch = pa.ipc.read_record_batch(message, schema)
+    batch.validate(full=True)
+    if not batch.num_rows:
+        raise ValueError("it holds no leaf")
+    return schema, batch
+
+
+def _next_message(messages: pa.ipc.MessageReader, kind: str) -> pa.ipc.Message:
+    """The next message, which pyarrow itself would take for any kind that it is asked for."""
+    message = messages.read_next_message()
+    if message.type != kind:
+        raise ValueError(f"a {message.type} stands in the place of its {kind}")
+    return message
+
+
+def _payload(batch: pa.RecordBatch, base: int) -> list[int]:
+    """Where in the file each leaf's bytes begin, and at last where those of the last one end."""
+    _, offsets, data = batch.column("bytes").buffers()
+    starts = np.frombuffer(offsets, "<i8", batch.num_rows + 1) + (data.address - base)
+    sizes = np.frombuffer(batch.column("nbytes").buffers()[1], "<i8", batch.num_rows)
+    taken = (sizes // ALIGNMENT + 1) * ALIGNMENT
+    if (sizes < 0).any() or (np.diff(starts) != taken).any() or starts[0] % ALIGNMENT:
+        raise ValueError("its leaves do not lie where they say")
+    found: list[int] = starts.tolist()
+    return found
+
+
+def _metadata(schema: pa.Schema, head: memoryview, tail: memoryview) -> dict[str, Any]:
+    """What the writer said about the checkpoint, once the file is known to be what was written."""
+    found = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
+    version, checksum = found.get("raysweep.format"), found.get("raysweep.checksum", "")
+    if version != FORMAT:
+        raise ValueError(f"its format is {version}, but this raysweep reads {FORMAT} only")
+    if not checksum or checksum_of(head, tail, checksum) != checksum:
+        raise ValueError("what it says about its leaves fails its checksum")
+    metadata = json.loads(found["raysweep.metadata"])
+    if not isinstance(metadata, dict):
+        raise TypeError("its metadata is no mapping")
+    return metadata
+
+
+def _is_compressed(message: memoryview) -> bool:
+    """Whether a message's record batch says that its buffers are compressed.
+
+    The message is a FlatBuffer, laid out by Arrow's `Message.fbs`: the header is its field 2, and a
+    record batch's compression the field 3 of that.
+    """
+    [root] = struct.unpack_from("<I", message)
+    header = _field(message, root, 2)
+    if header is None:
+        raise ValueError("a message of it is empty")
+    [distance] = struct.unpack_from("<I", message, header)
+    return _field(message, header + distance, 3) is not None
+
+
+def _field(data: memoryview, table: int, number: int) -> int | None:
+    """Where a FlatBuffers table keeps a field, or None if it leaves it out."""
+    [distance] = struct.unpack_from("<i", data, table)
+    vtable = table - distance
+    slot = 4 + 2 * number
+    [size] = struct.unpack_from("<H", data, vtable)
+    [offset] = struct.unpack_from("<H", data, vtable + slot) if slot < size else (0,)
+    return table + offset if offset else None

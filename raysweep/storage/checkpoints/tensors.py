@@ -1,0 +1,86 @@
+"""Tensors as leaves: their elements in C order, little-endian.
+
+One rule: torch is never imported for the sake of a value that is no tensor.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+from raysweep.storage.checkpoints.leaf import Bytes, Leaf, check_size
+
+# Bytes an element of a tensor takes, by the name of its dtype in torch.
+ITEMSIZES = {
+    "bool": 1, "uint8": 1, "uint16": 2, "uint32": 4, "uint64": 8,
+    "int8": 1, "int16": 2, "int32": 4, "int64": 8,
+    "float16": 2, "bfloat16": 2, "float32": 4, "float64": 8,
+    "complex32": 4, "complex64": 8, "complex128": 16,
+    "float8_e4m3fn": 1, "float8_e4m3fnuz": 1, "float8_e5m2": 1, "float8_e5m2fnuz": 1,
+    "float8_e8m0fnu": 1, "float4_e2m1fn_x2": 1,
+}  # fmt: skip
+
+Tensor = Any  # torch cannot be named: it may be absent
+
+
+class HeldTensor:
+    """A tensor's elements, wherever they are."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._tensor = tensor.detach()
+        self.nbytes: int = tensor.numel() * tensor.itemsize
+        self.device: str = tensor.device.type
+
+    def flat(self) -> Bytes:
+        """The elements, a copy unless they lie flat in the CPU's memory."""
+        torch = sys.modules["torch"]
+        resolved = self._tensor.resolve_conj().resolve_neg().cpu().contiguous()
+        return memoryview(resolved.reshape(-1).view(torch.uint8).numpy())
+
+    def copy_to(self, target: memoryview) -> None:
+        """Copy them; from a GPU on its current stream, so that its later work waits for the copy."""
+        if not self.nbytes:  # torch.frombuffer refuses an empty buffer
+            return
+        torch = sys.modules["torch"]
+        place = torch.frombuffer(target, dtype=self._tensor.dtype).view(self._tensor.shape)
+        place.copy_(self._tensor, non_blocking=self.device == "cuda")
+
+
+def leaf_of(tensor: Tensor) -> Leaf:
+    """A tensor as a leaf."""
+    torch = sys.modules["torch"]
+    dtype = str(tensor.dtype)[len("torch.") :]
+    if type(tensor) not in (torch.Tensor, torch.nn.Parameter):  # noqa: PLR6201  (a set would hash them)
+        raise ValueError("is not a plain tensor: store value.as_subclass(torch.Tensor)")
+    if tensor.layout is not torch.strided:
+        raise ValueError(f"is sparse ({tensor.layout}): store value.to_dense()")
+    if tensor.is_quantized:
+        raise ValueError(f"is quantised ({tensor.dtype}): store value.dequantize()")
+    if tensor.is_meta:
+        raise ValueError("is on the meta device and has no elements: store it once it has some")
+    if dtype not in ITEMSIZES:
+        raise ValueError(f"has the dtype {tensor.dtype}: store value.view(torch.uint8)")
+    return Leaf(kind="tensor", dtype=dtype, shape=tuple(tensor.shape), data=HeldTensor(tensor))
+
+
+def identity(tensor: Tensor) -> object:
+    """What two tensors have in common that are the same elements of the same memory."""
+    if not tensor.numel():
+        return object()
+    return (
+        tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride(),
+        tensor.is_conj(), tensor.is_neg(),
+    )  # fmt: skip
+
+
+def tensor_of(leaf: Leaf) -> Tensor:
+    """The tensor of a leaf, in the memory of its data."""
+    check_size(leaf, ITEMSIZES[leaf.dtype])
+    torch = importlib.import_module("torch")
+    dtype = getattr(torch, leaf.dtype, None)
+    if dtype is None:
+        raise ValueError(f"is a tensor of {leaf.dtype}, which torch {torch.__version__} lacks")
+    if not leaf.nbytes:  # torch.frombuffer refuses an empty buffer
+        return torch.empty(leaf.shape, dtype=dtype)
+    return torch.frombuffer(leaf.data, dtype=dtype).view(leaf.shape)
