@@ -5,8 +5,9 @@ One rule: everything here is derived from the journal; no cluster is needed.
 
 from __future__ import annotations
 
+import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -82,13 +83,17 @@ class TrialResult:
         """Of its last failed attempt."""
         return self._result.traceback_of(self.number)
 
-    def checkpoint(self) -> Any:  # noqa: ANN401  (the tree that the user's own code saved)
+    def checkpoint(self, **how: Any) -> Any:  # noqa: ANN401  (the tree that the user's own code saved)
         """The state tree of that checkpoint, verified; None when there is none.
+
+        Args:
+            how: as `load_checkpoint` takes it: `lazy`, `device`, `trusted`.
 
         Raises:
             CheckpointDamagedError: the file fails its checksum.
         """
-        return None if self.checkpoint_path is None else load_checkpoint(self.checkpoint_path)
+        path = self.checkpoint_path
+        return None if path is None else load_checkpoint(path, **how)
 
 
 class Result:
@@ -258,23 +263,39 @@ def load_result(name: str, storage: str | None = None) -> Result:
     return Result(find_sweep(storage or default_storage(), name))
 
 
-def load_checkpoint(path: str) -> Any:  # noqa: ANN401  (the tree that the user's own code saved)
-    """The state tree of a checkpoint, verified.
+def load_checkpoint(
+    path: str | os.PathLike[str],
+    *,
+    lazy: bool = False,
+    device: Any = None,  # noqa: ANN401  (a name, or torch's own)
+    trusted: Collection[str] = (),
+) -> Any:  # noqa: ANN401  (the tree that the user's own code saved)
+    """The state tree of a checkpoint, verified; no code that is stored in it runs.
+
+    Arrays and tensors lie in the file, mapped, and arrays are read-only: what is not used is not read
+    again, and what is changed is changed in memory only.
 
     Args:
         path: a file, or an object in a bucket: `s3://BUCKET/FOLDER/....arrow`.
+        lazy: read and verify a leaf when it is taken: `load_checkpoint(path, lazy=True)["model"]["fc.bias"]`
+            reads that tensor alone. Dicts come as mappings, lists and tuples as sequences.
+        device: where tensors go, as torch takes it: `"cuda"`. None: they stay in the CPU's memory.
+        trusted: types that scikit-learn's estimators may hold beyond those that are harmless whoever
+            wrote the file; the error that names them says when.
 
     Raises:
-        CheckpointDamagedError: the file fails its checksum.
+        CheckpointDamagedError: the file fails its checksum; if lazy, also when a leaf is taken.
         FileNotFoundError: there is none.
+        UserError: torch or skops is needed and not installed, or a type is not trusted.
     """
-    if not is_bucket(path):
-        return checkpoints.load(path)
-    place, _, key = path.rpartition("/")
+    name = os.fspath(path)
+    if not is_bucket(name):
+        return checkpoints.load(name, lazy=lazy, device=device, trusted=trusted)
+    place, _, key = name.rpartition("/")
     with tempfile.TemporaryDirectory(prefix="raysweep-") as folder:
         file = Path(folder) / key
-        Bucket(place).download(key, file)
-        return checkpoints.load(file, mmap=False)
+        Bucket(place).download(key, file)  # what is mapped stays when its name is gone
+        return checkpoints.load(file, lazy=lazy, device=device, trusted=trusted)
 
 
 def _flat(trial: TrialResult) -> dict[str, Any]:

@@ -169,6 +169,8 @@ class Attempts:
             seed=trial_seed(self._spec.seed, assign.id.trial),
             folder=self._folder.uri,
             checkpoint=assign.checkpoint.path if assign.checkpoint else "",
+            start=assign.start,
+            metric=self._spec.objective.metric,
             sync=self._spec.sync_decisions,
         )
 

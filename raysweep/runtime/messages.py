@@ -52,4 +52,6 @@ class Order:
     seed: int
     folder: str  # of the sweep
     checkpoint: str = ""  # relative to the folder; what it is restored from
+    start: int = 0  # the interval that the checkpoint stands at
+    metric: str = ""  # the primary one
     sync: bool = False

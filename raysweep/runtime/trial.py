@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -24,6 +23,7 @@ from raysweep.errors import CheckpointDamagedError, MetricError, Stopped
 from raysweep.runtime import metrics as metric
 from raysweep.runtime.failures import failure
 from raysweep.runtime.messages import LEAVING, Channel, Order
+from raysweep.runtime.saving import Saver
 from raysweep.storage import checkpoints
 from raysweep.storage.atomic import PASSING
 from raysweep.storage.folder import SweepFolder
@@ -54,6 +54,7 @@ class Trial:
         self._folder = SweepFolder.at(order.folder)
         self._began = time.monotonic()
         self._reports = 0
+        self._interval = order.start  # that the last report with the primary metric was at
         self._names: tuple[str, ...] = ()  # which the reports hold
         # Names and numbers belong together, whichever thread reports; a signal's handler may, too.
         self._turn = threading.RLock()
@@ -96,7 +97,9 @@ class Trial:
         Args:
             metrics: metrics whose names are no Python names.
             checkpoint: nested dicts, lists and tuples of tensors, arrays, numbers, strings and
-                bytes; durable when this returns.
+                bytes, of modules and optimizers of torch, scikit-learn's estimators, and folders of
+                files as `pathlib.Path`. This returns once it is copied; it is written beside the
+                training, and the trial's end waits for it.
             named: the metrics: numbers, numpy scalars or tensors of one element.
 
         Raises:
@@ -117,6 +120,9 @@ class Trial:
     def save(self, checkpoint: object) -> None:
         """Hand over a checkpoint that belongs to the report before; `report` can take both at once.
 
+        Args:
+            checkpoint: as `report` takes it.
+
         Raises:
             MetricError: there is no report before, or it has its checkpoint already.
             UnstorableError: it holds what no checkpoint can.
@@ -124,7 +130,7 @@ class Trial:
         """
         if self.saved:
             raise MetricError("save() needs a report before it that has no checkpoint yet")
-        self._save(checkpoint)
+        self._saver.take(checkpoint, self._keeper())
         self._saved_with = self._reports
         self._obey(wait=False)
         if self._leaves:
@@ -175,12 +181,31 @@ class Trial:
             return
         path = self._folder.path / self._order.checkpoint
         try:
-            self._patiently(f"fetch {path}", lambda: self._folder.fetch(path))
-            self._restored = checkpoints.load(path, mmap=False)
+            self._patiently(f"fetch {path}", lambda: self._folder.fetch(path), self.heed)
+            # Estimators of any types: who can write here can write the code that trials run.
+            self._restored = checkpoints.load(path, mmap=False, trusted=None)
         except FileNotFoundError:
             raise CheckpointDamagedError(f"{path} is gone") from None
         finally:
             self._folder.forget(path)
+
+    def settle(self) -> None:
+        """Return once all checkpoints that were handed over are durable.
+
+        Raises:
+            OSError: one cannot be saved.
+        """
+        if "_saver" in vars(self):
+            self._saver.settle()
+
+    def finish(self) -> None:
+        """Settle for the last time: nothing can be saved after that.
+
+        Raises:
+            OSError: a checkpoint cannot be saved.
+        """
+        if "_saver" in vars(self):
+            self._saver.close()
 
     @property
     def told_to_stop(self) -> bool:
@@ -191,6 +216,7 @@ class Trial:
         """Say what is reported, and before it, if that is news, which metrics it holds."""
         if self._reports == 0 and self._restored is not None and not self._asked:
             self._channel.send(["fresh"])
+            self._interval = 0
         if tuple(given) != self._names:
             names = metric.names(given)
             self._channel.send(["metrics", names])
@@ -198,13 +224,13 @@ class Trial:
         at = time.monotonic() - self._began
         self._channel.send(["report", self._pack(at, *numbers)])
         self._reports += 1  # one that could not be sent has no number
+        self._interval += self._order.metric in given
         self._last = self._names, numbers
 
     def _obey(self, *, wait: bool) -> None:
         """Raise Stopped when the trial has been told to; with `wait`, hear the answer first."""
         self._hear(wait=wait)
-        if self._stop is not None:
-            raise Stopped(self._stop)
+        self._give_up()
 
     def _hear(self, *, wait: bool) -> None:
         while (message := self._channel.receive(wait=wait)) is not None:
@@ -215,34 +241,45 @@ class Trial:
             elif message[1] >= self._reports:
                 wait = False
 
-    def _save(self, tree: object) -> None:
-        path = self._folder.checkpoint(self.number, self.attempt, self._reports)
+    @cached_property
+    def _saver(self) -> Saver:
+        return Saver(lambda: self._hear(wait=False))
+
+    def _keeper(self) -> Callable[[checkpoints.Taken], None]:
+        """What makes a checkpoint of the last report durable, and then announces it."""
+        report = self._reports
+        path = self._folder.checkpoint(self.number, self.attempt, report)
         last = zip(*self._last, strict=True)
-        about = {
+        about: dict[str, checkpoints.JSON] = {
             "sweep": self._folder.name,
             "trial": self.number,
             "attempt": self.attempt,
-            "report": self._reports,
+            "report": report,
+            "interval": self._interval,
             "metrics": {name: value for name, value in last if math.isfinite(value)},
         }
-        saved = self._saved(path, tree, about)
-        relative = str(path.relative_to(self._folder.path))
-        self._channel.send(["saved", self._reports, relative, saved.size, saved.checksum])
 
-    def _saved(self, path: Path, tree: object, about: dict[str, Any]) -> checkpoints.Saved:
-        """Save; a checkpoint is never skipped."""
-
-        def save() -> checkpoints.Saved:
+        def write(taken: checkpoints.Taken) -> checkpoints.Saved:
             path.parent.mkdir(parents=True, exist_ok=True)
-            return checkpoints.save(path, tree, about)
+            return checkpoints.write(path, taken.rows, about)
 
-        saved = self._patiently(f"save {path}", save)
-        self._patiently(f"send {path}", lambda: self._folder.send(path))
-        self._folder.forget(path)
-        return saved
+        def keep(taken: checkpoints.Taken) -> None:
+            saved = self._patiently(f"save {path}", lambda: write(taken), self._give_up)
+            self._patiently(f"send {path}", lambda: self._folder.send(path), self._give_up)
+            self._folder.forget(path)
+            relative = str(path.relative_to(self._folder.path))
+            with self._turn:
+                self._channel.send(["saved", report, relative, saved.size, saved.checksum])
 
-    def _patiently(self, what: str, act: Callable[[], T]) -> T:
-        """Do something with the storage, and wait for one that is full, read-only or away."""
+        return keep
+
+    def _give_up(self) -> None:
+        """Raise Stopped if the trial has heard that it is to end."""
+        if self._stop is not None:
+            raise Stopped(self._stop)
+
+    def _patiently(self, what: str, act: Callable[[], T], heed: Callable[[], None]) -> T:
+        """Do something with the storage; wait for one that is full, read-only or away, and heed a stop."""
         while True:
             try:
                 return act()
@@ -250,7 +287,7 @@ class Trial:
                 if error.errno not in PASSING:
                     raise
                 print(f"raysweep: waiting to {what}: {error}", file=sys.stderr)  # noqa: T201  (the trial's log)
-                self._obey(wait=False)
+                heed()
                 time.sleep(RETRY)
 
 
@@ -269,7 +306,10 @@ def run(function: TrainingFunction, order: Order, channel: Channel) -> None:
 def _ending(function: TrainingFunction, trial: Trial) -> tuple[str, str, str, str]:
     """Call the training function; the ending, the error, where it was raised, the traceback."""
     try:
-        function(trial)
+        try:
+            function(trial)
+        finally:
+            trial.finish()
     except Stopped:
         if trial.left:
             return Ending.LOST.value, LEAVING, "", ""

@@ -55,6 +55,7 @@ def die(trial: Any) -> None:  # noqa: ANN401  (the same)
     """Report once, and be killed on the first attempt of each trial."""
     start = (trial.checkpoint() or {"epoch": 0})["epoch"]
     trial.report(score=float(start), checkpoint={"epoch": start + 1})
+    trial.settle()
     if trial.attempt == 1:
         os.abort()
 

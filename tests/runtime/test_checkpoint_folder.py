@@ -7,6 +7,7 @@ import pytest
 
 from raysweep.runtime.command.checkpoint_folder import CheckpointFolder
 from raysweep.storage import checkpoints
+from raysweep.storage.checkpoints import Files
 
 
 def test_files_come_back_as_they_were(tmp_path: Path) -> None:
@@ -18,7 +19,7 @@ def test_files_come_back_as_they_were(tmp_path: Path) -> None:
     (one.path / "empty").touch()
     taken = one.changed()
     assert taken is not None
-    checkpoints.save(tmp_path / "c.arrow", taken.tree)
+    checkpoints.save(tmp_path / "c.arrow", taken.files)
     other.restore(checkpoints.load(tmp_path / "c.arrow", mmap=False))
     assert bytes(range(256)) == (other.path / "deep" / "weights.bin").read_bytes()
     assert b"" == (other.path / "empty").read_bytes()
@@ -27,12 +28,12 @@ def test_files_come_back_as_they_were(tmp_path: Path) -> None:
 def test_only_what_has_changed_is_taken(tmp_path: Path) -> None:
     """A report without new files has no checkpoint; what was restored is not taken at once."""
     folder = CheckpointFolder(tmp_path / "c")
-    folder.restore({"files": {"a": b"1"}})
+    folder.restore(Files({"a": b"1"}))
     assert folder.changed() is None
     (folder.path / "a").write_bytes(b"22")
     taken = folder.changed()
     assert taken is not None
-    assert {"files": {"a": b"22"}} == taken.tree
+    assert {"a": b"22"} == dict(taken.files)
     assert taken.written == pytest.approx((folder.path / "a").stat().st_ctime)
     assert folder.changed() is None
     (folder.path / "a").unlink()
@@ -42,8 +43,8 @@ def test_only_what_has_changed_is_taken(tmp_path: Path) -> None:
 def test_a_checkpoint_does_not_leave_its_folder(tmp_path: Path) -> None:
     """A hostile name is refused before anything is written there."""
     folder = CheckpointFolder(tmp_path / "c")
-    with pytest.raises(ValueError, match="must stay in its folder"):
-        folder.restore({"files": {"../out": b"x"}})
+    with pytest.raises(ValueError, match=r"'\.\./out' is no name of a file in a folder"):
+        folder.restore(Files({"../out": b"x"}))
     assert not (tmp_path / "out").exists()
 
 
@@ -70,7 +71,7 @@ def test_a_file_in_work_is_left_for_the_next_time(
     growing.write_bytes(b"whole")
     taken = folder.changed()
     assert taken is not None
-    assert {"files": {"growing": b"whole"}} == taken.tree
+    assert {"growing": b"whole"} == dict(taken.files)
 
 
 def test_only_files_are_taken(tmp_path: Path) -> None:

@@ -63,6 +63,7 @@ def test_a_report_that_was_not_sent_has_no_number(trial: Trial, listener: Listen
     with pytest.raises(MetricError, match="too large"):
         trial.report({f"m{number}": 1.0 for number in range(20)})
     trial.report(score=2, checkpoint={"a": 1})
+    trial.settle()
     assert ["report", "report", "saved"] == [
         message[0] for message in listener.heard if message[0] != "metrics"
     ]
@@ -102,6 +103,7 @@ def test_a_checkpoint_may_follow_its_report(trial: Trial, listener: Listener) ->
         trial.save({"a": 1})
     trial.report(score=1)
     trial.save({"a": 1})
+    trial.settle()
     assert ["saved", 1] == listener.heard[-1][:2]
     with pytest.raises(MetricError, match="has no checkpoint yet"):
         trial.save({"a": 2})
@@ -119,6 +121,7 @@ def test_a_checkpoint_is_wanted_when_the_machine_goes(trial: Trial, listener: Li
     assert trial.checkpoint_wanted
     with pytest.raises(Stopped, match="its machine is taken away"):
         trial.report(score=3, checkpoint={"a": 1})
+    trial.settle()
     assert ["report", "report", "report", "saved"] == [
         message[0] for message in listener.heard if message[0] != "metrics"
     ]

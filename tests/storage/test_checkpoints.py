@@ -28,8 +28,9 @@ from hypothesis import strategies as st
 
 from raysweep.errors import CheckpointDamagedError, UnstorableError, UserError
 from raysweep.storage import checkpoints
-from raysweep.storage.checkpoints import kinds
+from raysweep.storage.checkpoints import Copies, kinds
 from raysweep.storage.checkpoints.frame import SCHEMA, Frame, aligned
+from raysweep.storage.checkpoints.lazy import LazyDict, LazyList
 from raysweep.storage.checkpoints.tensors import ITEMSIZES
 
 HALF_COMPLEX = (
@@ -55,10 +56,33 @@ def bits(value: object) -> object:  # noqa: PLR0911  (a table of types, one a li
     return type(value), value
 
 
-def round_trip(tmp_path: Path, tree: object, **options: bool) -> Any:  # noqa: ANN401  (any tree)
+def round_trip(tmp_path: Path, tree: object, **options: Any) -> Any:  # noqa: ANN401  (any tree)
     """What is loaded from a file that a tree was saved to."""
     checkpoints.save(tmp_path / "state.arrow", tree)
     return checkpoints.load(tmp_path / "state.arrow", **options)
+
+
+def in_full(loaded: object, like: object) -> object:
+    """A lazy tree as an eager one; lists and tuples, which look alike, as those of another tree are."""
+    if isinstance(loaded, LazyDict) and isinstance(like, dict):
+        items = zip(loaded.items(), like.values(), strict=True)
+        return {key: in_full(item, other) for (key, item), other in items}
+    if isinstance(loaded, LazyList) and isinstance(like, list | tuple):
+        return type(like)(in_full(*pair) for pair in zip(loaded, like, strict=True))
+    return loaded
+
+
+def spoil(tree: object) -> None:
+    """Write over the memory of all tensors and arrays in a tree."""
+    if isinstance(tree, dict | list | tuple):
+        for item in tree.values() if isinstance(tree, dict) else tree:
+            spoil(item)
+    elif isinstance(tree, torch.Tensor) and tree.numel():
+        tree.untyped_storage().copy_(
+            torch.zeros(tree.untyped_storage().nbytes(), dtype=torch.uint8).untyped_storage()
+        )
+    elif isinstance(tree, np.ndarray) and tree.flags.writeable:
+        tree[...] = np.zeros((), tree.dtype)
 
 
 def random_float(data: bytes) -> float:
@@ -78,7 +102,8 @@ def arrays(draw: st.DrawFn) -> np.ndarray[Any, Any]:
     """Arrays of random bits."""
     dtype, shape = np.dtype(draw(st.sampled_from(ARRAY_DTYPES))), draw(SHAPES)
     size = dtype.itemsize * math.prod(shape)
-    array = np.frombuffer(draw(st.binary(min_size=size, max_size=size)), np.uint8).view(dtype)
+    data = bytearray(draw(st.binary(min_size=size, max_size=size)))
+    array = np.frombuffer(data, np.uint8).view(dtype)
     return array.reshape(shape).T  # transposed, an array is not contiguous
 
 
@@ -124,12 +149,24 @@ TREES = st.recursive(
 
 @pytest.mark.filterwarnings(HALF_COMPLEX)
 @settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
-@given(tree=TREES, mmap=st.booleans(), verify=st.booleans())
+@given(tree=TREES, mmap=st.booleans(), verify=st.booleans(), lazy=st.booleans())
 def test_any_tree_comes_back_bit_for_bit(
-    tmp_path: Path, tree: object, mmap: bool, verify: bool
+    tmp_path: Path, tree: object, mmap: bool, verify: bool, lazy: bool
 ) -> None:
     """What is loaded has the types, shapes, order and bits of what was saved."""
-    assert bits(tree) == bits(round_trip(tmp_path, tree, mmap=mmap, verify=verify))
+    loaded = round_trip(tmp_path, tree, mmap=mmap, verify=verify, lazy=lazy)
+    assert bits(tree) == bits(in_full(loaded, tree) if lazy else loaded)
+
+
+@pytest.mark.filterwarnings(HALF_COMPLEX)
+@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+@given(tree=TREES)
+def test_any_copy_comes_back_bit_for_bit(tmp_path: Path, tree: object) -> None:
+    """A copy of a state is the state, whatever happens to the memory that it was copied from."""
+    expected, taken = bits(tree), Copies().taken(tree)
+    spoil(tree)
+    checkpoints.write(tmp_path / "state.arrow", taken.rows)
+    assert expected == bits(checkpoints.load(tmp_path / "state.arrow"))
 
 
 @pytest.mark.filterwarnings(HALF_COMPLEX)
@@ -225,6 +262,86 @@ def test_a_training_run_goes_on_from_its_state(tmp_path: Path) -> None:
     step(module, optimizer)
     step(restored, restored_optimizer)
     assert bits(dict(module.state_dict())) == bits(dict(restored.state_dict()))
+
+
+def test_what_is_the_same_is_stored_once_and_stays_the_same(tmp_path: Path) -> None:
+    """Tied weights come back tied, and take no more room than one of them."""
+    tied, array = torch.ones(1000), np.ones(1000)
+    tree = {
+        "a": tied,
+        "b": tied.detach(),
+        "c": (array, array),
+        "d": tied[:500],
+        "e": tied.view(10, 100),
+    }
+    loaded = round_trip(tmp_path, tree)
+    assert bits(tree) == bits(loaded)
+    assert loaded["a"] is loaded["b"]
+    assert loaded["c"][0] is loaded["c"][1]
+    loaded["a"].fill_(2)
+    assert [1.0, 1.0] == [loaded[name].max().item() for name in "de"]
+    told = checkpoints.leaves(tmp_path / "state.arrow").to_pydict()
+    assert ["tensor", "alias", "array", "alias", "tensor", "tensor"] == told["kind"]
+    lazy = checkpoints.load(tmp_path / "state.arrow", lazy=True)
+    assert lazy["b"].data_ptr() == lazy["a"].data_ptr()
+
+
+def test_what_has_a_state_is_stored_as_that(tmp_path: Path) -> None:
+    """A module, its optimizer and its scheduler need not be asked for their state dicts."""
+    module = torch.nn.Linear(2, 3)
+    optimizer = torch.optim.SGD(module.parameters(), momentum=0.9, lr=0.5)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 3)
+    module(torch.ones(2)).sum().backward()
+    optimizer.step()
+    has = {"module": module, "optimizer": optimizer, "scheduler": scheduler}
+    said = {name: each.state_dict() for name, each in has.items()}  # type: ignore[attr-defined]
+    said["module"] = dict(said["module"])
+    assert bits(said) == bits(round_trip(tmp_path, has))
+    with pytest.raises(UnstorableError, match=r"^module is a type"):
+        checkpoints.save(tmp_path / "state.arrow", {"module": torch.nn.Linear})
+
+
+# Leaf by leaf
+
+
+def test_a_lazy_checkpoint_reads_what_is_asked_for(tmp_path: Path) -> None:
+    """Damage elsewhere in the file goes unnoticed, damage there does not."""
+    tree = {
+        "model": {"a.weight": torch.full((9,), 7.0), "b": torch.full((9,), 3.0)},
+        "n": [1, (2, {})],
+    }
+    path = tmp_path / "state.arrow"
+    checkpoints.save(path, tree)
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(struct.pack("<f", 3.0), struct.pack("<f", 4.0)))
+    lazy = checkpoints.load(path, lazy=True)
+    assert 7.0 == lazy["model"]["a.weight"][8].item()
+    assert "b" in lazy["model"]
+    assert "c" not in lazy["model"]
+    assert (1, 2, {}) == (lazy["n"][0], lazy["n"][1][0], lazy["n"][1][1])
+    assert [1] == lazy["n"][:1]
+    for broken in (lambda: lazy["model"]["b"], lambda: checkpoints.load(path)):
+        with pytest.raises(CheckpointDamagedError, match=r"bytes of model\.b fail their checksum"):
+            broken()
+    with pytest.raises(KeyError, match="missing"):
+        lazy["model"]["missing"]
+    with pytest.raises(IndexError):
+        lazy["n"][2]
+    assert repr(lazy["model"]) == f"<LazyDict of {path}: a.weight, b>"
+
+
+def test_a_lazy_model_can_be_loaded(tmp_path: Path) -> None:
+    """A module takes its state from a lazy checkpoint as from any other mapping."""
+    module, other = torch.nn.Linear(2, 3), torch.nn.Linear(2, 3)
+    checkpoints.save(tmp_path / "state.arrow", {"model": module})
+    other.load_state_dict(checkpoints.load(tmp_path / "state.arrow", lazy=True)["model"])
+    assert bits(dict(module.state_dict())) == bits(dict(other.state_dict()))
+
+
+def test_tensors_go_to_the_device_that_is_asked_for(tmp_path: Path) -> None:
+    """Tensors alone; what they were on is not kept."""
+    loaded = round_trip(tmp_path, {"t": torch.ones(2), "a": np.ones(2)}, device="meta")
+    assert ("meta", [1.0, 1.0]) == (loaded["t"].device.type, loaded["a"].tolist())
 
 
 # What is refused
@@ -507,7 +624,9 @@ def test_other_files_are_no_checkpoints(tmp_path: Path) -> None:
     with pytest.raises(CheckpointDamagedError, match="columns are not those of a checkpoint"):
         checkpoints.load(path)
     with pa.ipc.new_file(str(path), SCHEMA) as writer:
-        writer.write_batch(pa.record_batch([pa.nulls(0, field.type) for field in SCHEMA], schema=SCHEMA))
+        writer.write_batch(
+            pa.record_batch([pa.nulls(0, field.type) for field in SCHEMA], schema=SCHEMA)
+        )
     with pytest.raises(CheckpointDamagedError, match="it holds no leaf"):
         checkpoints.load(path)
 
@@ -594,6 +713,31 @@ def forge(path: Path, rows: list[dict[str, Any]]) -> None:
         ([{"steps": ("(0)",)}, {"steps": ("(999999999)",)}], "item 999999999 of a tuple"),
         ([{"steps": ("x",)}], "has the step 'x', which is none"),
         ([{"steps": ("[0]",) * 100_000}], "is nested more than 64 deep"),
+        ([{"steps": (".x",)}, {"steps": (".y",)}, {"steps": (".x",)}], "x is there twice"),
+        ([{"kind": "alias", "data": (0).to_bytes(8)}], "is the same as no earlier leaf"),
+        (
+            [{}, {"steps": (".y",), "kind": "alias", "data": (2**60).to_bytes(8, "little")}],
+            "is the same as no earlier leaf",
+        ),
+        (
+            [{}, {"steps": (".y",), "kind": "alias", "dtype": "<i4"}],
+            "is the same as a leaf that is an",
+        ),
+        ([{"kind": "none", "nbytes": 0}, {"steps": (".y",), "kind": "alias"}], "that is another"),
+        ([{}, {"steps": (".y",), "kind": "alias", "nbytes": 7}], "is the same as no earlier leaf"),
+        ([{"steps": ("/../x",), "kind": "file"}], "'../x' is no name of a file in a folder"),
+        ([{"steps": ("//etc/x",), "kind": "file"}], "is no name of a file in a folder"),
+        ([{"steps": ("/a/./b",), "kind": "file"}], "is no name of a file in a folder"),
+        ([{"steps": ("/a\0b",), "kind": "file"}], "is no name of a file in a folder"),
+        ([{"steps": ("/",), "kind": "file"}], "is no name of a file in a folder"),
+        (
+            [{"steps": ("/a",), "kind": "file"}, {"steps": ("/a/b",), "kind": "file"}],
+            "'a' is both a file and a folder",
+        ),
+        ([{"steps": ("/a",), "kind": "file"}, {"steps": ("/a", ".b")}], "is there twice"),
+        ([{"steps": ("/a",), "kind": "bytes"}], "holds among its files what is none"),
+        ([{"steps": ("/a", ".b")}], "holds among its files what is none"),
+        ([{"kind": "estimator"}], "x: skops cannot read it"),
     ],
 )
 def test_hostile_files_are_refused(
@@ -604,6 +748,15 @@ def test_hostile_files_are_refused(
     forge(path, rows)
     with pytest.raises(CheckpointDamagedError, match=message):
         checkpoints.load(path)
+    with pytest.raises(CheckpointDamagedError):
+        walk(checkpoints.load(path, lazy=True))
+
+
+def walk(lazy: object) -> None:
+    """Take every leaf of a lazy tree."""
+    if isinstance(lazy, LazyDict | LazyList):
+        for item in lazy.values() if isinstance(lazy, LazyDict) else lazy:
+            walk(item)
 
 
 def test_an_honest_forgery_loads(tmp_path: Path) -> None:

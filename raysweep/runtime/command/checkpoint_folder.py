@@ -6,17 +6,16 @@ and what has not changed since the last time is not taken again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-FILES = "files"  # the tree's only key: relative path -> content
+from raysweep.storage.checkpoints import Files
 
 
 class Taken(NamedTuple):
     """The folder as it stood at one moment."""
 
-    tree: dict[str, dict[str, bytes]]
+    files: Files
     written: float  # when its latest file was, by the system's clock in seconds
 
 
@@ -35,15 +34,12 @@ class CheckpointFolder:
         self.path = path
         self._taken: dict[str, _Stand] = {}  # how each file stood when it was taken last
 
-    def restore(self, tree: Mapping[str, Any] | None) -> None:
+    def restore(self, files: Files | None) -> None:
         """Lay the files of a checkpoint out again; None is no checkpoint."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        for name, content in (tree or {}).get(FILES, {}).items():
-            path = self.path / name
-            if not path.resolve().is_relative_to(self.path.resolve()):
-                raise ValueError(f"a checkpoint must stay in its folder, but holds {name!r}")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+        if files is None:
+            self.path.mkdir(parents=True, exist_ok=True)
+        else:
+            files.unpack(self.path)
         self._taken = self._standing()
 
     def changed(self) -> Taken | None:
@@ -52,13 +48,13 @@ class CheckpointFolder:
             standing = self._standing()
             if standing == self._taken or not standing:
                 return None
-            files = {name: (self.path / name).read_bytes() for name in standing}
+            files = Files({name: (self.path / name).read_bytes() for name in standing})
             if standing != self._standing():
                 return None
         except FileNotFoundError:  # it was there a moment ago
             return None
         self._taken = standing
-        return Taken({FILES: files}, max(each.changed for each in standing.values()) / 1e9)
+        return Taken(files, max(each.changed for each in standing.values()) / 1e9)
 
     def _standing(self) -> dict[str, _Stand]:
         """Each file as it stands; nothing but regular files, none that a link leads to."""

@@ -264,10 +264,10 @@ class _Supervisor:
         if taken is None:
             self._trial.report(metrics)
         elif not self._trial.saved and taken.written < soon:
-            self._trial.save(taken.tree)
+            self._trial.save(taken.files)
             self._trial.report(metrics)
         else:
-            self._trial.report(metrics, checkpoint=taken.tree)
+            self._trial.report(metrics, checkpoint=taken.files)
         if self._metric in metrics:
             self._reported = time.time()
 

@@ -23,7 +23,18 @@ from raysweep.storage.checkpoints.reading import Opened
 from raysweep.storage.checkpoints.trees import flatten
 from raysweep.storage.checkpoints.writing import Saved, write
 
-__all__ = ["Copies", "Files", "Saved", "Taken", "leaves", "load", "metadata", "save", "write"]
+__all__ = [
+    "JSON",
+    "Copies",
+    "Files",
+    "Saved",
+    "Taken",
+    "leaves",
+    "load",
+    "metadata",
+    "save",
+    "write",
+]
 
 _LISTED = ("path", "kind", "dtype", "shape", "nbytes")
 

@@ -7,7 +7,6 @@ and waits.
 
 from __future__ import annotations
 
-import itertools
 import mmap
 import sys
 import threading
@@ -77,21 +76,25 @@ class Copies:
             UnstorableError: something in the tree cannot be stored; the message names its path.
         """
         rows = list(trees.flatten(tree))
-        held = [(row, leaf.held) for row, (_, leaf) in enumerate(rows) if leaf.held is not None]
+        held = [
+            (row, data) for row, (_, leaf) in enumerate(rows) if (data := leaf.held) is not None
+        ]
         if not held:
             return Taken(rows=rows, copied=True)
-        ends = [*itertools.accumulate(aligned(data.nbytes) for _, data in held)]
         devices = {data.device for _, data in held}
-        buffer = self._buffer(ends[-1], pinned="cuda" in devices, heed=heed)
+        size = sum(aligned(data.nbytes) for _, data in held)
+        buffer = self._buffer(size, pinned="cuda" in devices, heed=heed)
         if buffer is None:
             return Taken(rows=rows, copied=False)
         try:
-            _copy(rows, held, ends, memoryview(buffer.memory))
+            _copy(rows, held, memoryview(buffer.memory))
         except BaseException:
             self._give_back(buffer)
             raise
         events = _events() if "cuda" in devices else ()
-        return Taken(rows=rows, copied=True, release=lambda: self._give_back(buffer), _events=events)
+        return Taken(
+            rows=rows, copied=True, release=lambda: self._give_back(buffer), _events=events
+        )
 
     def _buffer(self, size: int, *, pinned: bool, heed: Callable[[], None]) -> _Buffer | None:
         """A buffer of at least this size; None if no memory is to be had, and none will be."""
@@ -133,22 +136,19 @@ def free_memory() -> int:
 
 
 def _copy(
-    rows: list[tuple[trees.Steps, Leaf]],
-    held: Sequence[tuple[int, Held]],
-    ends: Sequence[int],
-    memory: memoryview,
+    rows: list[tuple[trees.Steps, Leaf]], held: Sequence[tuple[int, Held]], memory: memoryview
 ) -> None:
     """Copy what these rows hold, one after the other, and have the rows hold the copies."""
     start = 0
-    for (row, data), end in zip(held, ends, strict=True):
+    for row, data in held:
         steps, leaf = rows[row]
         place = memory[start : start + data.nbytes]
+        start += aligned(data.nbytes)
         try:
             data.copy_to(place)
         except ValueError as error:
             raise UnstorableError(f"{trees.readable(steps)} {error}") from error
-        rows[row] = steps, Leaf(kind=leaf.kind, dtype=leaf.dtype, shape=leaf.shape, data=place)
-        start = end
+        leaf.data = place
 
 
 # From GPUs: a copy to pinned memory is a step in the GPU's own order of work, and waits for nobody.

@@ -5,10 +5,11 @@ One rule: skops makes nothing but types that it knows to be harmless, and those 
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import io
 import zipfile
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from raysweep.errors import UserError
@@ -39,21 +40,31 @@ def estimator_of(leaf: Leaf, trusted: Collection[str] | None = ()) -> object:
     """
     skops = _skops()
     data = bytes(leaf.flat())
+    with _failure_named():
+        _check_size(data)
+        untrusted = sorted(skops.get_untrusted_types(data=data))
+    if trusted is not None and (unknown := sorted(set(untrusted).difference(trusted))):
+        raise UserError(
+            f"is a {leaf.dtype} that holds {', '.join(unknown)}, which a forged file could use to"
+            f" crash this process: if you know who wrote it, load it with trusted={unknown!r}"
+        )
+    with _failure_named():
+        return skops.loads(data, trusted=untrusted)
+
+
+@contextlib.contextmanager
+def _failure_named() -> Iterator[None]:
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            if sum(entry.file_size for entry in archive.infolist()) > len(data):
-                raise ValueError("it would take more memory than it says")
-        untrusted = set(skops.get_untrusted_types(data=data))
-        if trusted is not None and (unknown := sorted(untrusted.difference(trusted))):
-            raise UserError(
-                f"is a {leaf.dtype} that holds {', '.join(unknown)}, which a forged file could use to"
-                f" crash this process: if you know who wrote it, load it with trusted={unknown!r}"
-            )
-        return skops.loads(data, trusted=sorted(untrusted))
-    except UserError:
-        raise
-    except Exception as error:  # skops and the types that it makes raise anything
+        yield
+    except Exception as error:  # skops, and the types that it makes, raise anything
         raise ValueError(f"skops cannot read it: {error}") from error
+
+
+def _check_size(data: bytes) -> None:
+    """Refuse an archive that would unpack to more than itself."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        if sum(entry.file_size for entry in archive.infolist()) > len(data):
+            raise ValueError("it would take more memory than its size")
 
 
 def _skops() -> Any:  # noqa: ANN401  (a module that may be absent)

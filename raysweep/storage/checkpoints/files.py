@@ -54,7 +54,7 @@ class Files(Mapping[str, memoryview]):
 
     def __init__(self, held: Mapping[str, Bytes | Held]) -> None:
         check_names(held)
-        self._held = dict(held)
+        self.held = dict(held)  # the bytes of each as they were given
 
     @classmethod
     def of(cls, folder: Path) -> Self:
@@ -64,7 +64,9 @@ class Files(Mapping[str, memoryview]):
             ValueError: It is no folder, or holds something that is neither a file nor a folder.
         """
         if not folder.is_dir():
-            raise ValueError(f"is {folder}, which is no folder: store the folder that the files are in")
+            raise ValueError(
+                f"is {folder}, which is no folder: store the folder that the files are in"
+            )
         return cls({str(path.relative_to(folder)): HeldFile(path) for path in _files_in(folder)})
 
     @classmethod
@@ -81,23 +83,21 @@ class Files(Mapping[str, memoryview]):
 
     def __getitem__(self, name: str) -> memoryview:
         """The bytes of a file, read-only."""
-        held = self._held[name]
-        return memoryview(held if isinstance(held, bytes | memoryview) else held.flat()).toreadonly()
+        held = self.held[name]
+        return memoryview(
+            held if isinstance(held, bytes | memoryview) else held.flat()
+        ).toreadonly()
 
     def __iter__(self) -> Iterator[str]:
         """The names."""
-        return iter(self._held)
+        return iter(self.held)
 
     def __len__(self) -> int:
         """How many there are."""
-        return len(self._held)
+        return len(self.held)
 
     def __repr__(self) -> str:
-        return f"<Files: {', '.join(self._held)}>"
-
-    def held(self, name: str) -> Bytes | Held:
-        """The bytes of a file as they were given."""
-        return self._held[name]
+        return f"<Files: {', '.join(self.held)}>"
 
     def unpack(self, folder: str | os.PathLike[str]) -> Path:
         """Write the files into a folder that is not there yet, or empty; returns it.

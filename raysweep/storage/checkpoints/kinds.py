@@ -16,6 +16,7 @@ import numpy as np
 
 from raysweep.errors import UnstorableError
 from raysweep.storage.checkpoints import arrays, estimators, tensors
+from raysweep.storage.checkpoints.files import Files
 from raysweep.storage.checkpoints.leaf import Leaf
 
 
@@ -101,16 +102,15 @@ def _constant(kind: str, make: Callable[[], object]) -> _Kind:
     return _plain(kind, lambda _: b"", lambda data: values[data]())
 
 
-def _file(leaf: Leaf) -> memoryview:
-    return memoryview(leaf.flat()).toreadonly()
-
-
 _KINDS = {
     "tensor": _Kind(encode=tensors.leaf_of, decode=tensors.tensor_of),
     "array": _Kind(encode=arrays.leaf_of, decode=arrays.array_of),
     "scalar": _Kind(encode=arrays.leaf_of_scalar, decode=arrays.scalar_of),
     "estimator": _Kind(encode=estimators.leaf_of, decode=estimators.estimator_of),
-    "file": _Kind(encode=lambda held: Leaf(kind="file", data=held), decode=_file),
+    "file": _Kind(
+        encode=lambda held: Leaf(kind="file", data=held),
+        decode=lambda leaf: memoryview(leaf.flat()).toreadonly(),
+    ),
     "bool": _plain("bool", lambda value: bytes([value]), {b"\0": False, b"\1": True}.__getitem__),
     "int": _plain("int", _int_bytes, lambda data: int.from_bytes(data, "little", signed=True)),
     "float": _plain(
@@ -132,6 +132,7 @@ _KINDS = {
     "dict": _constant("dict", dict),
     "list": _constant("list", list),
     "tuple": _constant("tuple", tuple),
+    "files": _constant("files", lambda: Files({})),
 }
 
 _TYPES: dict[type, str] = {
@@ -147,5 +148,6 @@ _TYPES: dict[type, str] = {
     dict: "dict",
     list: "list",
     tuple: "tuple",
+    Files: "files",
 }
 _known: dict[type, str] = {}  # classes that were asked for

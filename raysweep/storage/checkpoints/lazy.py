@@ -7,11 +7,12 @@ when somebody takes it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from raysweep.storage.checkpoints.files import Files
 from raysweep.storage.checkpoints.reading import Opened
-from raysweep.storage.checkpoints.trees import Branch
+from raysweep.storage.checkpoints.trees import Branch, step_to
 
 
 def whole(opened: Opened) -> Any:  # noqa: ANN401  (the tree that was saved)
@@ -22,7 +23,8 @@ def whole(opened: Opened) -> Any:  # noqa: ANN401  (the tree that was saved)
         UserError: what a leaf needs is not installed, or not trusted.
     """
     with opened.damage_named():
-        return _built(opened, opened.values(opened.rows), opened.rows, 0)
+        values = dict(enumerate(opened.values(opened.rows)))
+        return _built(opened, values, opened.rows, 0)
 
 
 def lazily(opened: Opened) -> Any:  # noqa: ANN401  (a `LazyDict` or `LazyList`, or the only leaf)
@@ -34,44 +36,51 @@ def lazily(opened: Opened) -> Any:  # noqa: ANN401  (a `LazyDict` or `LazyList`,
     return _taken(opened, opened.rows, 0)
 
 
-def _built(opened: Opened, values: Sequence[object], rows: range, depth: int) -> object:
-    branch = opened.branch(rows, depth)
-    if branch is None:
+def _built(opened: Opened, values: Mapping[int, object], rows: range, depth: int) -> object:
+    kind = opened.kind(rows, depth)
+    if not kind:
         return values[rows.start]
-    inner = {key: _built(opened, values, item, depth + 1) for key, item in branch.items.items()}
-    if branch.kind == "dict":
+    items = opened.branch(rows, depth).items()
+    inner = {key: _built(opened, values, item, depth + 1) for key, item in items}
+    if kind == "dict":
         return inner
-    if branch.kind == "files":
+    if kind == "files":
         return Files.stored(inner)
-    return list(inner.values()) if branch.kind == "list" else tuple(inner.values())
+    return list(inner.values()) if kind == "list" else tuple(inner.values())
 
 
 def _taken(opened: Opened, rows: range, depth: int) -> Any:  # noqa: ANN401  (the same)
     with opened.damage_named():
-        branch = opened.branch(rows, depth)
-        if branch is None:
+        kind = opened.kind(rows, depth)
+        if not kind:
             return opened.values(rows)[0]
-        if branch.kind == "files":
-            return _built(opened, opened.values(rows), rows, depth)
-    return (LazyDict if branch.kind == "dict" else LazyList)(opened, branch, depth)
+        if kind == "files":
+            values = dict(zip(rows, opened.values(rows), strict=True))
+            return _built(opened, values, rows, depth)
+    return (LazyDict if kind == "dict" else LazyList)(opened, rows, depth)
 
 
 class _Lazy:
     """A container of a checkpoint whose items are read when they are taken."""
 
-    def __init__(self, opened: Opened, branch: Branch, depth: int) -> None:
-        self._opened, self._branch, self._depth = opened, branch, depth
+    def __init__(self, opened: Opened, rows: range, depth: int) -> None:
+        self._opened, self._rows, self._depth = opened, rows, depth
+
+    @cached_property
+    def _branch(self) -> Branch:
+        with self._opened.damage_named():
+            return self._opened.branch(self._rows, self._depth)
 
     def __len__(self) -> int:
         """How many items there are."""
-        return len(self._branch.items)
+        return len(self._branch)
 
     def __repr__(self) -> str:
-        keys = ", ".join(str(key) for key in self._branch.items)
+        keys = ", ".join(str(key) for key in self._branch)
         return f"<{type(self).__name__} of {self._opened.path}: {keys}>"
 
-    def _item(self, key: str | int) -> Any:  # noqa: ANN401  (any item)
-        return _taken(self._opened, self._branch.items[key], self._depth + 1)
+    def _item(self, rows: range) -> Any:  # noqa: ANN401  (any item)
+        return _taken(self._opened, rows, self._depth + 1)
 
 
 class LazyDict(_Lazy, Mapping[Any, Any]):
@@ -79,11 +88,24 @@ class LazyDict(_Lazy, Mapping[Any, Any]):
 
     def __getitem__(self, key: Any) -> Any:  # noqa: ANN401  (any key, any item)
         """An item; a container is lazy as well."""
-        return self._item(key)
+        if (rows := self._found(key)) is None:
+            raise KeyError(key)
+        return self._item(rows)
+
+    def __contains__(self, key: object) -> bool:
+        """Whether there is such an item, which is not read."""
+        return self._found(key) is not None
+
+    def _found(self, key: object) -> range | None:
+        """The rows of an item; one is sooner found than all."""
+        if "_branch" in vars(self) or not isinstance(key, str | int):
+            return self._branch.get(key)  # type: ignore[call-overload]  # any key may be asked for
+        with self._opened.damage_named():
+            return self._opened.find(self._rows, self._depth, step_to(key))
 
     def __iter__(self) -> Iterator[Any]:
         """The keys, in their order."""
-        return iter(self._branch.items)
+        return iter(self._branch)
 
 
 class LazyList(_Lazy, Sequence[Any]):
@@ -91,5 +113,7 @@ class LazyList(_Lazy, Sequence[Any]):
 
     def __getitem__(self, index: Any) -> Any:  # noqa: ANN401  (a number or a slice, any item)
         """An item, or a list of several; a container is lazy as well."""
-        numbers = range(len(self))[index]
-        return [self._item(n) for n in numbers] if isinstance(index, slice) else self._item(numbers)
+        found = list(self._branch.values())[index]
+        return (
+            [self._item(rows) for rows in found] if isinstance(found, list) else self._item(found)
+        )

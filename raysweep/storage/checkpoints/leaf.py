@@ -38,9 +38,9 @@ class Held(Protocol):
         """Copy them to memory of that size; from a GPU in the order of its work, unwaited for."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)
 class Leaf:
-    """A leaf as it is stored."""
+    """A leaf as it is stored; its data may be replaced by a copy."""
 
     kind: str
     dtype: str = ""  # of a tensor, an array or a numpy scalar; otherwise empty
@@ -53,7 +53,7 @@ class Leaf:
             raise ValueError(
                 f"has {len(self.shape)} dimensions, but {_MAX_DIMENSIONS} are the most that are kept"
             )
-        if any(size < 0 for size in self.shape):
+        if min(self.shape, default=0) < 0:
             raise ValueError(f"has the shape {self.shape}, but no size can be negative")
 
     @property

@@ -14,26 +14,34 @@ import os
 import struct
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from zlib_ng.zlib_ng import crc32
 
 from raysweep.errors import CheckpointDamagedError, UserError
 from raysweep.storage.checkpoints import estimators
 from raysweep.storage.checkpoints.frame import ALIGNMENT, FORMAT, SCHEMA, checksum_of
-from raysweep.storage.checkpoints.leaf import DECODING_ERRORS, Leaf
 from raysweep.storage.checkpoints.kinds import decode
-from raysweep.storage.checkpoints.trees import MAX_DEPTH, Branch, ContradictionError, branch, readable
-from raysweep.storage.columns import numbers
+from raysweep.storage.checkpoints.leaf import DECODING_ERRORS, Leaf
+from raysweep.storage.checkpoints.trees import (
+    ALIASED,
+    MAX_DEPTH,
+    Branch,
+    ContradictionError,
+    branch,
+    kind_into,
+    readable,
+)
 
 _MAGIC = b"ARROW1"  # at both ends; at the start two zeros follow
 _TELLING = ("path", "kind", "dtype", "shape")  # the columns that say what a leaf's bytes are
-_ALIASED = ("tensor", "array")  # the kinds of leaves that others can be the same as
 _THREADS = 4  # that compute checksums; memory is not faster than that
-_WORTH_THREADS = 2**22  # bytes
+_WORTH_THREADS = 2**22  # bytes of a leaf
 
 # What reading a damaged file raises: pyarrow's own errors, and OSError where it ends too early.
 _READING_ERRORS = (*DECODING_ERRORS, pa.ArrowException, OSError, StopIteration, IndexError)
@@ -75,11 +83,12 @@ class Opened:
             self._starts = _payload(self._batch, pa.py_buffer(content).address)
             head, tail = self._content[: self._starts[0]], self._content[self._starts[-1] :]
             self.metadata = _metadata(schema, head, tail)
-        steps, self._steps = self._batch.column("steps"), self._batch.column("steps").values
+        steps = self._batch.column("steps")
         self._first_steps = np.frombuffer(steps.buffers()[1], "<i4", len(steps) + 1)
-        self._sizes = np.frombuffer(self._batch.column("nbytes").buffers()[1], "<i8", len(steps)).tolist()
-        self._sums = np.frombuffer(self._batch.column("crc32").buffers()[1], "<u4", len(steps)).tolist()
-        self._unverified = bytearray(b"\1" * self.rows.stop) if verify else bytearray(self.rows.stop)
+        self._steps = steps.values
+        self._sizes = np.frombuffer(self._batch.column("nbytes").buffers()[1], "<i8", len(steps))
+        self._sums = np.frombuffer(self._batch.column("crc32").buffers()[1], "<u4", len(steps))
+        self._unverified = bytearray([verify]) * len(steps)
 
     @property
     def rows(self) -> range:
@@ -102,22 +111,61 @@ class Opened:
 
     # --- the tree ---------------------------------------------------------------------------------
 
-    def branch(self, rows: range, depth: int) -> Branch | None:
-        """The container that these rows lie in, so many steps into the tree; None: they are one leaf.
+    def kind(self, rows: range, depth: int) -> str:
+        """The kind of container that these rows lie in, so many steps into the tree; "" for one leaf.
 
         Raises:
             ValueError: they contradict each other.
         """
-        firsts = self._first_steps[rows.start : rows.stop + 1]
-        if len(rows) == 1 and firsts[1] - firsts[0] == depth:
-            return None
+        deep = np.diff(self._first_steps[rows.start : rows.stop + 1])
+        if len(rows) == 1 and deep[0] == depth:
+            return ""
         if depth >= MAX_DEPTH:
             raise ValueError(f"{self._name(rows, 8)}... is nested more than {MAX_DEPTH} deep")
-        if (np.diff(firsts) <= depth).any():
+        if (deep <= depth).any():
             raise ValueError(f"{self._name(rows, depth)} is there twice")
+        first = self._steps[self._first_steps[rows.start] + depth].as_py()
+        with self._contradiction_named(rows, depth):
+            return kind_into(first)
+
+    def branch(self, rows: range, depth: int) -> Branch:
+        """That container.
+
+        Raises:
+            ValueError: the rows contradict each other.
+        """
+        nexts = (self._first_steps[rows.start : rows.stop] + depth).tolist()
+        with self._contradiction_named(rows, depth):
+            return branch([self._texts[step] for step in nexts], rows.start)
+
+    def find(self, rows: range, depth: int, step: str) -> range | None:
+        """The rows of one item of that container; None if it is not there.
+
+        Raises:
+            ValueError: it is there twice.
+        """
+        wanted = step.encode()
+        _, ends, data = self._steps.buffers()
+        starts = np.frombuffer(ends, "<i4", len(self._steps) + 1)
+        nexts = self._first_steps[rows.start : rows.stop] + depth
+        alike = np.flatnonzero(starts[nexts + 1] - starts[nexts] == len(wanted)).tolist()
+        at = zip(alike, starts[nexts[alike]].tolist(), strict=True)
+        texts = memoryview(data)
+        found = [row for row, start in at if texts[start : start + len(wanted)] == wanted]
+        if not found:
+            return None
+        if found[-1] - found[0] + 1 > len(found):
+            raise ValueError(f"{self._name(rows, depth, step)} is there twice")
+        return range(rows.start + found[0], rows.start + found[-1] + 1)
+
+    @cached_property
+    def _texts(self) -> list[str]:
+        return cast("list[str]", self._steps.to_pylist())
+
+    @contextlib.contextmanager
+    def _contradiction_named(self, rows: range, depth: int) -> Iterator[None]:
         try:
-            nexts = self._steps.take(numbers(firsts[:-1] + depth, pa.int32()))
-            return branch(nexts.to_pylist(), rows.start)
+            yield
         except ContradictionError as error:
             raise ValueError(f"{self._name(rows, depth, error.step)} {error.what}") from error
 
@@ -139,8 +187,7 @@ class Opened:
         told = zip(rows, *(column.to_pylist() for column in columns), strict=True)
         found: dict[int, object] = {}
         for row, path, kind, dtype, shape in told:
-            start = self._starts[row]
-            data = self._content[start : start + self._sizes[row]]
+            data = self._bytes(row)
             try:
                 leaf = Leaf(kind=kind, dtype=dtype, shape=tuple(shape), data=data)
                 found[row] = self._same(row, leaf, found) if kind == "alias" else self._value(leaf)
@@ -157,7 +204,8 @@ class Opened:
             ValueError: one does not fit.
         """
         unverified = [row for row in rows if self._unverified[row]]
-        if len(unverified) > 1 and sum(self._sizes[row] for row in unverified) > _WORTH_THREADS:
+        large = self._starts[rows.stop] - self._starts[rows.start] > _WORTH_THREADS * len(rows)
+        if large and len(unverified) > 1:
             with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
                 list(pool.map(self._verify_row, unverified))
         else:
@@ -165,11 +213,14 @@ class Opened:
                 self._verify_row(row)
 
     def _verify_row(self, row: int) -> None:
-        start = self._starts[row]
-        if crc32(self._content[start : start + self._sizes[row]]) != self._sums[row]:
+        if crc32(self._bytes(row)) != self._sums[row]:
             path = self._batch.column("path")[row].as_py()
             raise ValueError(f"the bytes of {path} fail their checksum")
         self._unverified[row] = False
+
+    def _bytes(self, row: int) -> memoryview:
+        start = int(self._starts[row])
+        return self._content[start : start + int(self._sizes[row])]
 
     def _value(self, leaf: Leaf) -> Any:  # noqa: ANN401  (any leaf's)
         if leaf.kind == "estimator":
@@ -189,7 +240,7 @@ class Opened:
         if leaf.nbytes != 8 or other >= row:  # noqa: PLR2004  (bytes of a row's number)
             raise ValueError("is the same as no earlier leaf")
         kind, dtype, shape = (self._batch.column(name)[other].as_py() for name in _TELLING[1:])
-        if kind not in _ALIASED or (dtype, tuple(shape)) != (leaf.dtype, leaf.shape):
+        if kind not in ALIASED or (dtype, tuple(shape)) != (leaf.dtype, leaf.shape):
             raise ValueError("is the same as a leaf that is another")
         return found[other] if other in found else self.values(range(other, other + 1))[0]
 
@@ -249,16 +300,16 @@ def _next_message(messages: pa.ipc.MessageReader, kind: str) -> pa.ipc.Message:
     return message
 
 
-def _payload(batch: pa.RecordBatch, base: int) -> list[int]:
+def _payload(batch: pa.RecordBatch, base: int) -> npt.NDArray[np.int64]:
     """Where in the file each leaf's bytes begin, and at last where those of the last one end."""
     _, offsets, data = batch.column("bytes").buffers()
-    starts = np.frombuffer(offsets, "<i8", batch.num_rows + 1) + (data.address - base)
+    starts: npt.NDArray[np.int64] = np.frombuffer(offsets, "<i8", batch.num_rows + 1)
+    starts = starts + (data.address - base)
     sizes = np.frombuffer(batch.column("nbytes").buffers()[1], "<i8", batch.num_rows)
     taken = (sizes // ALIGNMENT + 1) * ALIGNMENT
     if (sizes < 0).any() or (np.diff(starts) != taken).any() or starts[0] % ALIGNMENT:
         raise ValueError("its leaves do not lie where they say")
-    found: list[int] = starts.tolist()
-    return found
+    return starts
 
 
 def _metadata(schema: pa.Schema, head: memoryview, tail: memoryview) -> dict[str, Any]:

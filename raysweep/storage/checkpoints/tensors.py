@@ -51,7 +51,7 @@ def leaf_of(tensor: Tensor) -> Leaf:
     """A tensor as a leaf."""
     torch = sys.modules["torch"]
     dtype = str(tensor.dtype)[len("torch.") :]
-    if type(tensor) not in (torch.Tensor, torch.nn.Parameter):  # noqa: PLR6201  (a set would hash them)
+    if type(tensor) not in (torch.Tensor, torch.nn.Parameter):
         raise ValueError("is not a plain tensor: store value.as_subclass(torch.Tensor)")
     if tensor.layout is not torch.strided:
         raise ValueError(f"is sparse ({tensor.layout}): store value.to_dense()")
@@ -64,14 +64,18 @@ def leaf_of(tensor: Tensor) -> Leaf:
     return Leaf(kind="tensor", dtype=dtype, shape=tuple(tensor.shape), data=HeldTensor(tensor))
 
 
-def identity(tensor: Tensor) -> object:
-    """What two tensors have in common that are the same elements of the same memory."""
-    if not tensor.numel():
-        return object()
-    return (
-        tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride(),
-        tensor.is_conj(), tensor.is_neg(),
-    )  # fmt: skip
+def place(tensor: Tensor) -> object:
+    """Where a tensor's elements are."""
+    return tensor.device, tensor.data_ptr()
+
+
+def same(tensor: Tensor, other: Tensor) -> bool:
+    """Whether two tensors that begin at one place are the same elements in the same order."""
+    kinds = (
+        (each.dtype, each.shape, each.stride(), each.is_conj(), each.is_neg())
+        for each in (tensor, other)
+    )
+    return next(kinds) == next(kinds)
 
 
 def tensor_of(leaf: Leaf) -> Tensor:

@@ -18,9 +18,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from raysweep.errors import UnstorableError
 from raysweep.storage.checkpoints import kinds, tensors
@@ -33,13 +32,14 @@ Steps = tuple[str, ...]
 MAX_DEPTH = 64
 
 _STEP = re.compile(
-    r"\.(?P<name>.*)|#(?P<number>-?[0-9]{1,19})|\[(?P<item>[0-9]{1,18})\]|\((?P<part>[0-9]{1,18})\)"
+    r"#(?P<number>-?[0-9]{1,19})|\[(?P<item>[0-9]{1,18})\]|\((?P<part>[0-9]{1,18})\)"
     r"|/(?P<file>.*)",
     re.DOTALL,
 )
 _STEPS_INTO = {
-    "name": "dict", "number": "dict", "item": "list", "part": "tuple", "file": "files"
+    "number": "dict", "item": "list", "part": "tuple", "file": "files"
 }  # fmt: skip
+ALIASED = ("tensor", "array")  # the kinds of leaves that others can be the same as
 _INT_KEYS = range(-(2**63), 2**63)  # what any reader of the file can hold
 
 
@@ -50,12 +50,7 @@ class ContradictionError(ValueError):
         self.step, self.what = step, what
 
 
-@dataclass(frozen=True, slots=True)
-class Branch:
-    """A container: its kind, and the rows that each of its items takes up."""
-
-    kind: str
-    items: dict[str | int, range]
+Branch: TypeAlias = "dict[str | int, range]"  # a container: the rows that each item takes up
 
 
 def flatten(tree: object) -> Iterator[tuple[Steps, Leaf]]:
@@ -67,13 +62,16 @@ def flatten(tree: object) -> Iterator[tuple[Steps, Leaf]]:
     Raises:
         UnstorableError: If something in the tree cannot be stored; the message names its path.
     """
-    first: dict[object, int] = {}
+    known: dict[object, tuple[int, Any]] = {}  # by its place: the row, and the tensor or array
     for row, (steps, value, leaf) in enumerate(_flattened(tree, ())):
-        if leaf.held is None or leaf.kind == "file":
+        if leaf.kind not in ALIASED or not leaf.nbytes:
             yield steps, leaf
             continue
-        known = first.setdefault(tensors.identity(value) if leaf.kind == "tensor" else id(value), row)
-        yield steps, leaf if known == row else alias(leaf, known)
+        tensor = leaf.kind == "tensor"
+        place = tensors.place(value) if tensor else id(value)
+        first, other = known.setdefault(place, (row, value))
+        same = first < row and (not tensor or tensors.same(value, other))
+        yield steps, alias(leaf, first) if same else leaf
 
 
 def alias(leaf: Leaf, row: int) -> Leaf:
@@ -92,12 +90,14 @@ def branch(steps: Sequence[str], first: int) -> Branch:
         ContradictionError: If the steps contradict each other, are out of order or missing.
     """
     starts = [row for row, step in enumerate(steps) if not row or step != steps[row - 1]]
-    kind = _parsed(steps[0])[0]
-    items: dict[str | int, range] = {}
+    kind = kind_into(steps[0])
+    items: Branch = {}
     for start, end in zip(starts, [*starts[1:], len(steps)], strict=True):
         other, key = _parsed(steps[start])
         if other != kind:
-            raise ContradictionError(steps[start], f"lies in a {other}, which others say is a {kind}")
+            raise ContradictionError(
+                steps[start], f"lies in a {other}, which others say is a {kind}"
+            )
         if key in items:
             raise ContradictionError(steps[start], "is there twice")
         if kind in {"list", "tuple"} and key != len(items):
@@ -105,7 +105,17 @@ def branch(steps: Sequence[str], first: int) -> Branch:
                 steps[start], f"is item {key} of a {kind} where item {len(items)} is due"
             )
         items[key] = range(first + start, first + end)
-    return Branch(kind, items)
+    return items
+
+
+def kind_into(step: str) -> str:
+    """The kind of container that a step goes into."""
+    return _parsed(step)[0]
+
+
+def step_to(key: str | int) -> str:
+    """The step to an item of a dict."""
+    return f".{key}" if isinstance(key, str) else f"#{key}"
 
 
 def readable(steps: Sequence[str]) -> str:
@@ -127,35 +137,33 @@ def _flattened(value: object, steps: Steps) -> Iterator[tuple[Steps, object, Lea
                               " store it flatter, and nothing within itself")  # fmt: skip
     try:
         value = _plain(value)
-        leaf = None if isinstance(value, dict | list | tuple | Files) else kinds.encode(value)
-    except (UnstorableError, OSError) as error:
+        inner = value if isinstance(value, dict | list | tuple | Files) else None
+        leaf = None if inner else kinds.encode(value)
+    except (UnstorableError, ValueError, OSError) as error:
         raise UnstorableError(f"{readable(steps) or 'the state'} {error}") from error
     if leaf is not None:
         yield steps, value, leaf
-    elif not value:
-        yield steps, value, Leaf(kind=_empty_kind(value), data=b"")
-    else:
-        for step, item in _items(value, steps):
+    elif isinstance(inner, Files):
+        for name, held in inner.held.items():
+            yield (*steps, f"/{name}"), held, Leaf(kind="file", data=held)
+    elif inner is not None:
+        for step, item in _items(inner, steps):
             yield from _flattened(item, (*steps, step))
 
 
 def _plain(value: object) -> Any:  # noqa: ANN401  (any value)
     """What a value is stored as, if it is something else."""
+    if kinds.kind_of(type(value)) is not None:
+        return value
     if isinstance(value, Path):
         return Files.of(value)
-    if kinds.kind_of(type(value)) is None and callable(state := getattr(value, "state_dict", None)):
-        return state()
-    return value
+    state = getattr(value, "state_dict", None)
+    return state() if callable(state) and not isinstance(value, type) else value
 
 
-def _empty_kind(container: object) -> str:
-    kinds = {dict: "dict", list: "list", tuple: "tuple", Files: "files"}
-    return next(kind for cls, kind in kinds.items() if isinstance(container, cls))
-
-
-def _items(container: Any, steps: Steps) -> Iterator[tuple[str, object]]:  # noqa: ANN401  (any of the four)
-    if isinstance(container, Files):
-        return ((f"/{name}", container.held(name)) for name in container)
+def _items(
+    container: dict[object, object] | list[object] | tuple[object, ...], steps: Steps
+) -> Iterator[tuple[str, object]]:
     if isinstance(container, dict):
         return ((_key_step(key, steps), item) for key, item in container.items())
     form = "[{}]" if isinstance(container, list) else "({})"
@@ -163,26 +171,28 @@ def _items(container: Any, steps: Steps) -> Iterator[tuple[str, object]]:  # noq
 
 
 def _key_step(key: object, steps: Steps) -> str:
-    where = readable(steps) or "the state"
     if isinstance(key, str):
         if not key.isascii() and key != key.encode("utf-8", "replace").decode():
-            raise UnstorableError(
-                f"{where} has the key {key!r}, which is no valid Unicode: rename it"
-            )
+            raise _bad_key(steps, key, "which is no valid Unicode: rename it")
         return f".{key}"
     if isinstance(key, bool) or not isinstance(key, int):
-        raise UnstorableError(f"{where} has the key {key!r} of type {type(key).__name__}:"
-                              " a key must be a string or an int, so store str(key)")  # fmt: skip
+        kind = f"of type {type(key).__name__}"
+        raise _bad_key(steps, key, f"{kind}: a key must be a string or an int, so store str(key)")
     if key not in _INT_KEYS:
-        raise UnstorableError(f"{where} has the key {key} of more than 64 bits: store str(key)")
+        raise _bad_key(steps, key, "of more than 64 bits: store str(key)")
     return f"#{int(key)}"
+
+
+def _bad_key(steps: Steps, key: object, what: str) -> UnstorableError:
+    return UnstorableError(f"{readable(steps) or 'the state'} has the key {key!r} {what}")
 
 
 def _parsed(step: str) -> tuple[str, str | int]:
     """What a step goes into, and the key there."""
+    if step.startswith("."):  # which most do
+        return "dict", step[1:]
     match = _STEP.fullmatch(step)
     if match is None or match.lastgroup is None:
         raise ContradictionError(".", f"has the step {step!r}, which is none")
     key = match[match.lastgroup]
-    named = match.lastgroup in {"name", "file"}
-    return _STEPS_INTO[match.lastgroup], key if named else int(key)
+    return _STEPS_INTO[match.lastgroup], key if match.lastgroup == "file" else int(key)
