@@ -95,6 +95,8 @@ class Sweep(Runnable):
         sync_decisions: whether `trial.report` waits for the policy's answer.
         grace: seconds that a trial has to end after a stop, before it is killed.
         lease: seconds that trials go on without hearing from a controller.
+        keep_checkpoints: how many checkpoints of each trial are kept: the last so many, and the one
+            of its best value. All unless given; 2 or more, so that one that is damaged has one before it.
 
     Raises:
         SpecError: something of this cannot be run; the message says what and what to do.
@@ -118,6 +120,7 @@ class Sweep(Runnable):
         sync_decisions: bool = False,
         grace: float = 10.0,
         lease: float = 300.0,
+        keep_checkpoints: int | None = None,
     ) -> None:
         code.check(train)
         sampler = Random() if sampler is None else sampler
@@ -139,6 +142,7 @@ class Sweep(Runnable):
             sync_decisions=sync_decisions,
             grace=grace,
             lease=lease,
+            keep_checkpoints=keep_checkpoints,
         )
 
     def create(self) -> SweepFolder:

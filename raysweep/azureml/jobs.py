@@ -305,7 +305,7 @@ OTHER_JOBS = (
 )
 UNUSED_OUTPUT = ("path", "name", "version")  # where Azure ML would put and register it
 
-_SPEC_KEYS = ("max_attempts", "sync_decisions", "grace", "lease")
+_SPEC_KEYS = ("max_attempts", "sync_decisions", "grace", "lease", "keep_checkpoints")
 
 
 def _name(value: Any, place: Place) -> str:  # noqa: ANN401  (a reader)

@@ -238,7 +238,7 @@ EXTENSIONS: Mapping[str, Extension] = {
     ),
     "raysweep": Extension(
         what="the block raysweep: resources, storage, max_attempts, sync_decisions, grace, lease,"
-        " environment",
+        " keep_checkpoints, environment",
         why="Azure ML has no keys for them",
     ),
 }

@@ -395,6 +395,7 @@ RAYSWEEP = Table(
         "sync_decisions": truth,
         "grace": number,
         "lease": number,
+        "keep_checkpoints": whole,
         "environment": ENVIRONMENT_CHOICE,
     }
 )

@@ -253,10 +253,16 @@ def of_spec(spec: SweepSpec, command: Command | None = None) -> list[RenderableT
         "trial timeout": _limit(spec.limits.trial_timeout),
         "each trial": ", ".join(f"{amount:g} {name}" for name, amount in spec.resources.demand().items()),
         "attempts": str(spec.max_attempts),
+        "checkpoints": _written_keeping(spec.keep_checkpoints),
         **({} if command is None else _about_command(command)),
     }  # fmt: skip
     longest = max(map(len, about))
     return [Text.assemble((f"{name:{longest}}  ", "dim"), text) for name, text in about.items()]
+
+
+def _written_keeping(count: int | None) -> str:
+    """How many checkpoints of each trial are kept."""
+    return "all" if count is None else f"the last {count} of each trial, and its best's"
 
 
 def _about_command(command: Command) -> dict[str, str]:

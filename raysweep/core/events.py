@@ -309,5 +309,14 @@ class Finish:
     reason: str
 
 
-Command = Assign | Stop | Finish
-COMMANDS: tuple[type[Command], ...] = (Assign, Stop, Finish)  # append only, as EVENTS
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Discard:
+    """Delete these checkpoints of the trial, once the journal says that they are not needed."""
+
+    id: AttemptId
+    report: int  # whose checkpoint takes their place; 0 when the attempt took no notice of them
+    paths: tuple[str, ...]  # relative to the sweep's folder
+
+
+Command = Assign | Stop | Finish | Discard
+COMMANDS: tuple[type[Command], ...] = (Assign, Stop, Finish, Discard)  # append only, as EVENTS

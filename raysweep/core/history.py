@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from array import array
+from bisect import bisect_left
 from collections.abc import Sequence
 from enum import Flag, auto
 from typing import Any, Self
@@ -178,6 +179,14 @@ class History:
             return None
         best = self._curves[trial].at(upto, BEST)
         return None if math.isnan(best) else best
+
+    def best_interval(self, trial: int, interval: int) -> int:
+        """The interval at which the trial's best up to this one was first reported; 0 without one."""
+        best = self.best(trial, interval)
+        if best is None:
+            return 0
+        curve, upto = self._curves[trial], range(1, min(interval, self.intervals(trial)) + 1)
+        return upto[bisect_left(upto, True, key=lambda k: curve.at(k, BEST) == best)]
 
     def best_trial(self) -> Best | None:
         """The best finite value; ties go to the lower trial, then to the earlier interval."""

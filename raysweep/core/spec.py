@@ -108,6 +108,7 @@ class SweepSpec:
     sync_decisions: bool = False  # True: a report waits for the policy's answer
     grace: float = 10.0  # seconds that a trial has to end after a stop, before it is killed
     lease: float = 300.0  # seconds that a slot trains on without hearing from a controller
+    keep_checkpoints: int | None = None  # of a trial: the last so many and its best's; None: all
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(checks.text("name", self.name)):
@@ -121,6 +122,8 @@ class SweepSpec:
             _member(what, getattr(self, what), registry)
         checks.whole("seed", self.seed, at_least=0)
         checks.whole("max_attempts", self.max_attempts, at_least=1)
+        if self.keep_checkpoints is not None:
+            checks.whole("keep_checkpoints", self.keep_checkpoints, at_least=1)
         checks.one_of("isolation", self.isolation, ISOLATIONS)
         checks.truth("sync_decisions", self.sync_decisions)
         checks.number("grace", self.grace, at_least=0)

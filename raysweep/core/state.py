@@ -20,6 +20,7 @@ from raysweep.core.events import (
     Checkpoint,
     Command,
     Decision,
+    Discard,
     End,
     Ending,
     Event,
@@ -235,8 +236,11 @@ class SweepState(Standing):
         """The attempt took no notice of its checkpoint: its curve begins anew."""
         if trial is None or not trial.can_start_anew:
             return
+        left = tuple(one.checkpoint.path for one in trial.checkpoints)
         trial.start_anew()
         self.history.restart(trial.number, 0)
+        if self.spec.keep_checkpoints is not None:
+            self._commands.append(Discard(id=trial.id, report=0, paths=left))
 
     def _take_reports(self, trial: Trial | None, block: Reports) -> None:
         if trial is None or block.first > trial.last_report + 1:
@@ -281,12 +285,30 @@ class SweepState(Standing):
             return
         counted = self.history.intervals(trial.number)  # what came after a stop does not
         trial.keep(checkpoint, min(trial.interval_of(checkpoint.report), counted))
+        if paths := self._given_way(trial, checkpoint.report):
+            trial.discard(paths)
+            self._commands.append(Discard(id=trial.id, report=checkpoint.report, paths=paths))
+
+    def _given_way(self, trial: Trial, report: int) -> tuple[str, ...]:
+        """The checkpoints that are not to be kept now that the trial has this report's.
+
+        The best is that of the curve up to the oldest of the last n. A later best has its nearest
+        checkpoint among the last n; and this way an attempt that starts from any of them, and takes
+        what follows out of the curve, finds the checkpoint of what is the best then.
+        """
+        if self._recorded is not None:
+            return self._recorded.discarded.get((trial.id, report), ())
+        last = self.spec.keep_checkpoints
+        if last is None or len(trial.checkpoints) <= last:
+            return ()
+        oldest = trial.checkpoints[-last].interval
+        return trial.given_way(last, self.history.best_interval(trial.number, oldest))
 
     def _take_end(self, trial: Trial | None, end: End, time: float) -> None:
         if trial is None or end.last_report != trial.last_report:
             return
         if end.damaged:
-            trial.discard(end.damaged)
+            trial.discard({end.damaged})
         if trial.state is TrialState.STOPPING:
             self._end_stopping(trial, end, time)
         elif end.ending is Ending.LOST:
@@ -433,6 +455,11 @@ class _Recorded:
             if isinstance(command, Stop) and command.cause is StopCause.POLICY
         }
         self.assigned = [command.id.trial for command in commands if isinstance(command, Assign)]
+        self.discarded: Mapping[tuple[AttemptId, int], tuple[str, ...]] = {
+            (command.id, command.report): command.paths
+            for command in commands
+            if isinstance(command, Discard)
+        }
 
 
 def _given(name: str, limit: float | None) -> str:

@@ -6,7 +6,7 @@ One rule: a state is left only by `Trial.step`, and only as the table says.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -200,9 +200,16 @@ class Trial:
         """Note a durable checkpoint."""
         self.checkpoints += (Kept(interval, checkpoint),)
 
-    def discard(self, path: str) -> None:
-        """Forget a checkpoint that turned out to be damaged."""
-        self.checkpoints = tuple(one for one in self.checkpoints if one.checkpoint.path != path)
+    def discard(self, paths: Collection[str]) -> None:
+        """Forget checkpoints: one that turned out to be damaged, or those that gave way."""
+        self.checkpoints = tuple(
+            one for one in self.checkpoints if one.checkpoint.path not in paths
+        )
+
+    def given_way(self, last: int, best: int) -> tuple[str, ...]:
+        """The paths of all checkpoints but the last so many and the nearest to an interval."""
+        nearest = self.nearest_checkpoint(best)
+        return tuple(one.checkpoint.path for one in self.checkpoints[:-last] if one is not nearest)
 
     def nearest_checkpoint(self, interval: int) -> Kept | None:
         """The last checkpoint at or before an interval."""

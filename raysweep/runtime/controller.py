@@ -24,6 +24,7 @@ import ray
 
 from raysweep.core.events import (
     CancelAsked,
+    Discard,
     Event,
     Finish,
     LimitsChanged,
@@ -84,6 +85,7 @@ class Controller:
         self._news = asyncio.Event()  # replaced each time something new can be handed out
         self._proposing = asyncio.Event()
         self._ahead = pace.AHEAD  # trials that should wait for a slot
+        self._discarded: list[str] = []  # checkpoints that are to be deleted
         self._tasks: set[asyncio.Task[None]] = set()
         self._crew = Crew(self._spec, self._folder, self._post, self._slot_lost, self._doubted)
         self._open(charge)
@@ -99,9 +101,8 @@ class Controller:
             )
         )
         if not kept:
-            named = {one.checkpoint.path for t in self._state.trials for one in t.checkpoints}
             with contextlib.suppress(OSError):  # before any slot is there that could write more
-                self._folder.collect(named)
+                self._folder.collect(self._named())
         if charge.limits not in (None, self._state.limits):
             fields = dataclasses.asdict(charge.limits)
             self._apply(LimitsChanged(time=self._clock.now(), **fields))
@@ -110,7 +111,7 @@ class Controller:
                 self._crew.rejoin(number, slot.incarnation)
                 self._reception.expect(number, slot.incarnation, time.monotonic())
         beside = (self._sample, self._look, self._fill, self._verify, self._keep_snapshots)
-        for work in (self._commit, *beside, self._settle):
+        for work in (self._commit, *beside, self._remove_discarded, self._settle):
             self._spawn(work())
         self._begun = True
         if self._state.over:
@@ -214,6 +215,9 @@ class Controller:
         for line in lines(event, commands, self._state):
             self._log.append(line)
             self._logged += 1
+        for command in commands:
+            if isinstance(command, Discard):
+                self._discarded += command.paths
         if self._runs_low:
             self._proposing.set()
         if self._begun and any(isinstance(command, Finish) for command in commands):
@@ -303,6 +307,36 @@ class Controller:
             await self._scribe.keep_snapshot(self._folder.uri)
             await asyncio.sleep(LOOK)
 
+    async def _remove_discarded(self) -> None:
+        """Delete what was discarded, once it is committed; what is left then is collected in the end."""
+        while not (self._state.over or self._replaced):
+            paths, self._discarded = self._discarded, []
+            if paths:
+                await self._scribe.committed()
+                try:
+                    await asyncio.to_thread(self._folder.remove, paths)
+                except OSError as error:
+                    log.warning("%d checkpoints are not deleted yet: %s", len(paths), error)
+            await asyncio.sleep(LOOK)
+
+    def _named(self) -> set[str]:
+        """The checkpoints that the sweep keeps."""
+        return {one.checkpoint.path for t in self._state.trials for one in t.checkpoints}
+
+    async def _collect(self) -> None:
+        """Delete the files that no journal names: discarded in the end, or of trials that were killed.
+
+        An attempt that was given up may still write one, and is heard by nobody. What a later
+        controller names is not among what was there while this one still had the sweep.
+        """
+        named = self._named()
+        try:
+            left = await asyncio.to_thread(self._folder.unnamed, named)
+            await asyncio.to_thread(self._journal.verify)
+            await asyncio.to_thread(self._folder.remove, left)
+        except (OSError, StaleEpochError) as error:
+            log.warning("files among the checkpoints that nobody needs are left: %s", error)
+
     async def _settle(self) -> None:
         """Keep Python from looking for garbage among all trials that ever were."""
         while not (self._state.over or self._replaced):
@@ -354,6 +388,7 @@ class Controller:
             log.exception("result files not written")
         await _wait(self._crew.gone, GOODBYE)
         self._crew.dismiss()
+        await self._collect()
         self._finished.set()
         await asyncio.sleep(LINGER)
         ray.kill(ray.get_runtime_context().current_actor)

@@ -13,10 +13,10 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Self
 
 from raysweep.core import checks
@@ -203,15 +203,35 @@ class SweepFolder:
     def collect(self, named: Collection[str]) -> list[str]:
         """Remove the files among the checkpoints that are not named, relative to this folder.
 
-        They were being written when their machine was lost. Nothing may be writing any more.
+        They were being written when their machine was lost, or nobody was left to remove them. Nothing
+        that is still to be named may be among them.
         """
+        self.remove(unnamed := self.unnamed(named))
+        return unnamed
+
+    def unnamed(self, named: Collection[str]) -> list[str]:
+        """The files among the checkpoints that are not named, relative to this folder."""
+        place = self.path / "checkpoints"
         if self.mirror is not None:
-            return self.mirror.collect(self.path / "checkpoints", named)
-        files = (path for path in (self.path / "checkpoints").rglob("*") if path.is_file())
-        unnamed = [path for path in files if str(path.relative_to(self.path)) not in named]
-        for path in unnamed:
-            path.unlink(missing_ok=True)
-        return [str(path.relative_to(self.path)) for path in unnamed]
+            return [key for key in self.mirror.keys_in(place) if key not in named]
+        files = (path for path in place.rglob("*") if path.is_file())
+        found = (path.relative_to(self.path).as_posix() for path in files)
+        return [path for path in found if path not in named]
+
+    def remove(self, paths: Iterable[str]) -> None:
+        """Remove files among the checkpoints, each named relative to this folder.
+
+        What is gone already is fine.
+
+        Raises:
+            OSError: the storage refuses, or one of them is no file among the checkpoints.
+        """
+        listed = [_checkpoint_name(path) for path in paths]
+        if self.mirror is not None:
+            self.mirror.bucket.remove(listed)
+            return
+        for path in listed:
+            (self.path / path).unlink(missing_ok=True)
 
     def exists(self) -> bool:
         """Whether this is a sweep."""
@@ -389,6 +409,16 @@ def storage_name(storage: str | os.PathLike[str]) -> str:
 def _named(storage: str | os.PathLike[str], name: str) -> SweepFolder:
     """The folder that a sweep of this name has, or would have."""
     return SweepFolder.at(f"{storage_name(storage)}/{name}")
+
+
+def _checkpoint_name(path: str) -> str:
+    """The path, if it leads to somewhere among the checkpoints and nowhere else."""
+    first, *rest = PurePosixPath(path).parts or ("",)
+    if first != "checkpoints" or not rest or ".." in rest:
+        raise PermissionError(
+            errno.EPERM, "only checkpoints are removed from a sweep's folder", path
+        )
+    return path
 
 
 def _taken(folder: SweepFolder) -> SweepExistsError:

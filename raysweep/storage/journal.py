@@ -22,7 +22,7 @@ from typing import NamedTuple, Self
 
 import msgpack
 
-from raysweep.core.events import COMMANDS, EVENTS, Assign, Command, Event, Stop
+from raysweep.core.events import COMMANDS, EVENTS, Assign, Command, Discard, Event, Stop
 from raysweep.core.plain import from_plain, to_plain
 from raysweep.errors import JournalDamagedError, StaleEpochError
 from raysweep.storage.blocks import PAGE, Block, blocks, has_whole_block, sealed, was_being_written
@@ -173,7 +173,7 @@ def read_on(segments: Segments, after: Place | None) -> tuple[Iterator[Record], 
 
 def encode(event: Event, commands: Iterable[Command]) -> bytes:
     """One record as msgpack: [event's kind, its fields, [[command's kind, its fields], ...]]."""
-    kept = [command for command in commands if isinstance(command, Assign | Stop)]
+    kept = [command for command in commands if isinstance(command, Assign | Stop | Discard)]
     plain = [[COMMANDS.index(type(command)), to_plain(command)] for command in kept]
     packed: bytes = msgpack.packb([EVENTS.index(type(event)), to_plain(event), plain])
     return packed

@@ -13,7 +13,7 @@ import logging
 import os
 import secrets
 import shutil
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from urllib.parse import quote
@@ -157,11 +157,9 @@ class Mirror:
             self.bucket.remove(self.bucket.entries(""))
             raise
 
-    def collect(self, folder: Path, named: Collection[str]) -> list[str]:
-        """Remove what lies beneath a folder in the bucket and is not named; returns it."""
-        gone = [key for key in self.bucket.entries(self._key(folder)) if key not in named]
-        self.bucket.remove(gone)
-        return gone
+    def keys_in(self, folder: Path) -> Iterable[str]:
+        """What lies beneath a folder in the bucket, relative to the sweep's."""
+        return self.bucket.entries(self._key(folder))
 
     def _taken(self) -> SweepExistsError:
         return SweepExistsError(

@@ -83,11 +83,12 @@ def test_the_block_of_our_own() -> None:
     found = read_job(reading.JOBS / "extended" / "raysweep.yml")
     resources = found.spec.resources
     assert (2, 0.5, {"licence": 1}) == (resources.cpus, resources.gpus, resources.custom)
-    assert (3, True, 5, 120) == (
+    assert (3, True, 5, 120, 2) == (
         found.spec.max_attempts,
         found.spec.sync_decisions,
         found.spec.grace,
         found.spec.lease,
+        found.spec.keep_checkpoints,
     )
     assert ("/shared/sweeps", ("scikit-learn",)) == (
         found.storage,
@@ -100,6 +101,7 @@ def test_the_block_of_our_own() -> None:
     [
         ({"resources": {"gpus": 1.5}}, "raysweep.resources: resources.gpus above 1 must be whole"),
         ({"max_attempts": 0}, "raysweep: max_attempts must be at least 1, but got 0"),
+        ({"keep_checkpoints": 0}, "raysweep: keep_checkpoints must be at least 1, but got 0"),
         ({"grase": 1}, "raysweep.grase: is not a known key; did you mean 'grace'?"),
         ({"environment": "mine"}, "raysweep.environment: must be cluster, {python: PATH}, "),
     ],

@@ -46,6 +46,7 @@ def draft_spec(
     max_concurrent_trials: int | None = None,
     timeout: float | None = None,
     trial_timeout: float | None = None,
+    keep_checkpoints: int | None = None,
 ) -> SweepSpec:
     """A spec of so many trials."""
     return SweepSpec(
@@ -62,6 +63,7 @@ def draft_spec(
             trial_timeout=trial_timeout,
         ),
         max_attempts=max_attempts,
+        keep_checkpoints=keep_checkpoints,
     )
 
 

@@ -89,6 +89,13 @@ class TestCurves:
         assert [history.best(0, k) for k in (1, 2, 3)] == [0.2, 0.5, 0.5]
         assert history.best(0) == 0.5
 
+    def test_the_interval_of_the_best_is_where_it_came_first(self) -> None:
+        """Up to an interval; 0 while there is none."""
+        history = history_of({0: [NAN, 1, 3, 2, 3, 4]})
+        found = [history.best_interval(0, upto) for upto in range(8)]
+        assert found == [0, 0, 2, 3, 3, 3, 6, 6]
+        assert history.best_interval(1, 1) == 0
+
     @pytest.mark.parametrize("goal", Goal)
     def test_infinity_is_never_best(self, goal: Goal) -> None:
         """Only finite values can be a best."""

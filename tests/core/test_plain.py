@@ -87,6 +87,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "id": IDS,
     "ids": some(IDS),
     "params": PARAMS,
+    "paths": some(st.text()),
     "begun": some(IDS),
     "fresh": some(IDS),
     "holds": some(IDS),
@@ -172,7 +173,7 @@ def test_kinds_are_journaled_by_a_number_that_stays() -> None:
     events = ["Opened", "Proposed", "Exchanged", "SlotLost", "TrialsTimedOut", "SweepTimedOut",
               "CancelAsked", "SamplerFailed"]  # fmt: skip
     assert events == [kind.__name__ for kind in EVENTS][: len(events)]
-    assert ["Assign", "Stop", "Finish"] == [kind.__name__ for kind in COMMANDS][:3]
+    assert ["Assign", "Stop", "Finish", "Discard"] == [kind.__name__ for kind in COMMANDS][:4]
 
 
 def test_a_message_is_small() -> None:

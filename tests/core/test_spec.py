@@ -108,6 +108,8 @@ class TestRefused:
             (lambda: spec(seed=-1), "seed must be at least 0, but got -1"),
             (lambda: spec(seed=None), "seed must be a whole number, but got nothing (None)"),
             (lambda: spec(max_attempts=0), "max_attempts must be at least 1, but got 0"),
+            (lambda: spec(keep_checkpoints=0), "keep_checkpoints must be at least 1, but got 0"),
+            (lambda: spec(keep_checkpoints=1.5), "keep_checkpoints must be a whole number"),
             (lambda: spec(isolation="proces"), "did you mean 'process'?"),
             (lambda: spec(sync_decisions=1), "sync_decisions must be true or false, but got 1"),
             (lambda: spec(grace=-1), "grace must be at least 0, but got -1"),
@@ -249,6 +251,7 @@ class TestDictionary:
             sync_decisions=True,
             grace=0,
             lease=60,
+            keep_checkpoints=2,
         )
         assert one == through_json(one)
         assert one.to_dict() == through_json(one).to_dict()

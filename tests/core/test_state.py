@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 from drafts import (
+    as_read_back,
     assigns,
     checkpoint,
     draft_spec,
@@ -16,6 +17,7 @@ from drafts import (
     reports,
     said,
     stops,
+    twin,
 )
 
 from raysweep.core.events import (
@@ -23,6 +25,7 @@ from raysweep.core.events import (
     AttemptId,
     CancelAsked,
     Command,
+    Discard,
     Ending,
     Event,
     Finish,
@@ -586,6 +589,104 @@ class TestAttempts:
                 reported(state, id_, [0.5])
             ended(state, id_, Ending.LOST)
         assert (["assigned"], 2 * HOPELESS - 3) == (states(state), state.trials[0].losses)
+
+
+class TestKeeping:
+    """Which checkpoints of a trial are kept, and which give way."""
+
+    @staticmethod
+    def trained(values: Sequence[float], keep: int | None = 2) -> SweepState:
+        """A sweep whose one trial has reported these values, a checkpoint each."""
+        state = begun(1, keep_checkpoints=keep)
+        for report, value in enumerate(values, start=1):
+            reported(state, ID, [value])
+            saved(state, ID, report)
+        return state
+
+    @staticmethod
+    def kept(state: SweepState) -> list[int]:
+        """The intervals of the trial's checkpoints."""
+        return [one.interval for one in state.trials[0].checkpoints]
+
+    @pytest.mark.parametrize(
+        ("keep", "expected"), [(None, [1, 2, 3, 4, 5]), (1, [2, 5]), (2, [2, 4, 5]), (5, [1, 2, 3, 4, 5])]
+    )  # fmt: skip
+    def test_the_last_and_the_bests_are_kept(self, keep: int | None, expected: list[int]) -> None:
+        """Which is one more, unless the best is among the last."""
+        assert expected == self.kept(self.trained([0.1, 0.9, 0.2, 0.3, 0.4], keep))
+        assert [3, 4] == self.kept(self.trained([0.1, 0.2, 0.3, 0.4]))
+
+    def test_what_gives_way_is_named_with_what_takes_its_place(self) -> None:
+        """A command says so, and the journal keeps it."""
+        state = self.trained([0.1, 0.9, 0.2, 0.3])
+        assert [2, 3, 4] == self.kept(state)
+        reported(state, ID, [0.4])
+        event = said(state.time + 1, checkpoints=(checkpoint(ID, 5),))
+        commands = state.apply(event)
+        assert [Discard(id=ID, report=5, paths=(checkpoint(ID, 3).path,))] == commands
+        assert commands == as_read_back(event, commands).commands
+        assert [2, 4, 5] == self.kept(state)
+
+    def test_a_replay_takes_what_was_recorded(self) -> None:
+        """Whatever rule decided it."""
+        state = twin(draft_spec(max_total_trials=1, keep_checkpoints=1))
+        state.apply(proposed(1))
+        state.apply(said(1.0), [Assign(id=ID, slot=0, incarnation=1, params={})])
+        state.apply(said(2.0, reports=(reports(ID, [0.1, 0.2, 0.3]),)), [])
+        for report in (1, 2):
+            state.apply(said(3.0, checkpoints=(checkpoint(ID, report),)), [])
+        assert [1, 2] == self.kept(state)
+        first = Discard(id=ID, report=3, paths=(checkpoint(ID, 1).path,))
+        state.apply(said(4.0, checkpoints=(checkpoint(ID, 3),)), [first])
+        assert [2, 3] == self.kept(state)
+
+    def test_a_checkpoint_may_come_after_later_reports(self) -> None:
+        """The best is then beyond it; what was the best up to it stays until it has one of its own."""
+        state = begun(1, keep_checkpoints=1)
+        reported(state, ID, [0.1, 0.5, 0.2, 0.3, 0.9])
+        for report in (2, 3, 4):
+            saved(state, ID, report)
+        assert [2, 4] == self.kept(state)
+        lost(state, 0)
+        state.apply(said(9.0, incarnation=2))
+        reported(state, AttemptId(0, 2), [0.4])
+        assert [0.1, 0.5, 0.2, 0.3, 0.4] == curve(state, 0)
+        assert [2, 4] == self.kept(state)
+        best = state.trials[0].nearest_checkpoint(2)
+        assert best is not None
+        assert checkpoint(ID, 2) == best.checkpoint
+
+    def test_behind_a_damaged_one_is_another_and_the_best_of_what_is_left(self) -> None:
+        """Of the last two the first is as good a start: its curve's best has its checkpoint, too."""
+        state = self.trained([0.5, 0.1, 0.2, 0.9])
+        assert [1, 3, 4] == self.kept(state)
+        ended(state, ID, Ending.LOST)
+        ended(state, AttemptId(0, 2), Ending.LOST, damaged=checkpoint(ID, 4).path)
+        reported(state, AttemptId(0, 3), [0.3])
+        assert [0.5, 0.1, 0.2, 0.3] == curve(state, 0)
+        assert [1, 3] == self.kept(state)
+
+    def test_what_an_attempt_starts_from_stays_until_it_has_its_own(self) -> None:
+        """However often it is lost before."""
+        state = self.trained([0.9, 0.2], keep=1)
+        for attempt in (1, 2, 3):
+            ended(state, AttemptId(0, attempt), Ending.LOST)
+            assert checkpoint(ID, 2) == state.trials[0].order_to_run().checkpoint
+            reported(state, AttemptId(0, attempt + 1), [0.3])
+        (discard,) = saved(state, AttemptId(0, 4), 1)
+        assert Discard(id=AttemptId(0, 4), report=1, paths=(checkpoint(ID, 2).path,)) == discard
+
+    @pytest.mark.parametrize("keep", [None, 2])
+    def test_those_of_a_curve_that_began_anew_are_discarded(self, keep: int | None) -> None:
+        """Nothing starts from them any more; without a number they are left to lie."""
+        state = self.trained([0.1, 0.2], keep)
+        ended(state, ID, Ending.LOST)
+        again = AttemptId(0, 2)
+        commands = state.apply(said(9.0, begun=(again,), fresh=(again,)))
+        paths = (checkpoint(ID, 1).path, checkpoint(ID, 2).path)
+        expected = [] if keep is None else [Discard(id=again, report=0, paths=paths)]
+        assert expected == commands
+        assert [] == self.kept(state)
 
 
 class TestNoPrimaryMetric:

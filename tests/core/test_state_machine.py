@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any, ClassVar, TypeGuard
@@ -34,6 +35,7 @@ from raysweep.core.events import (
     CancelAsked,
     Checkpoint,
     Command,
+    Discard,
     End,
     Ending,
     Event,
@@ -52,7 +54,7 @@ from raysweep.core.events import (
 from raysweep.core.policies import Bandit, MedianStopping, NoPolicy, Policy, TruncationSelection
 from raysweep.core.spec import SweepSpec, maximize, minimize
 from raysweep.core.state import Phase, SweepState
-from raysweep.core.trials import LIVE, TERMINAL, Trial, TrialState
+from raysweep.core.trials import LIVE, TERMINAL, Kept, Trial, TrialState
 from raysweep.errors import InvalidTransitionError
 
 POLICIES: list[Policy] = [
@@ -71,6 +73,7 @@ REST = st.fixed_dictionaries(
         "max_concurrent_trials": st.sampled_from([None, 1, 3]),
         "timeout": st.sampled_from([None, 1e6]),
         "trial_timeout": st.sampled_from([None, 50.0]),
+        "keep_checkpoints": st.sampled_from([None, 1, 2, 3]),
     }
 )
 # A few values, so that ties are common and many fit into one example.
@@ -154,6 +157,65 @@ class Ledger:
         return transcription.best_trial(seen)
 
 
+class Keeper:
+    """All checkpoints that were ever saved and not found damaged, and which of them are deleted."""
+
+    def __init__(self, spec: SweepSpec) -> None:
+        self._last = spec.keep_checkpoints
+        self._best = max if spec.objective.goal.value == "maximize" else min
+        self._saved: dict[int, list[Kept]] = {}
+        # Of these the last so many, as it was when some gave way, and what came later: if all of them
+        # are damaged, none is there that was kept for that.
+        self._recent: dict[int, list[Kept]] = {}
+        self.deleted: set[str] = set()
+
+    def follow(self, state: SweepState, commands: list[Command]) -> None:
+        """Take what an event has led to."""
+        discards = [command for command in commands if isinstance(command, Discard)]
+        for trial in state.trials:
+            mine = [discard for discard in discards if discard.id.trial == trial.number]
+            self._follow(trial, mine)
+            for one in trial.checkpoints:
+                assert one.checkpoint.path not in self.deleted
+
+    def _follow(self, trial: Trial, discards: list[Discard]) -> None:
+        saved = self._saved.setdefault(trial.number, [])
+        recent = self._recent.setdefault(trial.number, [])
+        new = [one for one in trial.checkpoints if one not in saved]
+        saved += new
+        recent += new
+        for discard in discards:
+            assert discard.paths
+            assert self.deleted.isdisjoint(discard.paths)
+            self.deleted |= {*discard.paths}
+            recent[:] = trial.checkpoints[-(self._last or 0) :]
+            if discard.report == 0:
+                saved[:] = recent
+        there = {one.checkpoint.path for one in trial.checkpoints} | self.deleted
+        damaged = [one for one in saved if one.checkpoint.path not in there]
+        saved[:] = [one for one in saved if one not in damaged]
+        recent[:] = [one for one in recent if one not in damaged]
+        if damaged and not recent:
+            saved[:] = recent[:] = trial.checkpoints
+
+    def check(self, trial: Trial, curve: list[float]) -> None:
+        """What is kept is no more than was asked for, and serves as all that was saved would."""
+        saved, kept = self._saved.get(trial.number, []), trial.checkpoints
+        if self._last is None:
+            assert (saved, set()) == ([*kept], self.deleted)
+            return
+        assert len(kept) <= self._last + 1
+        assert saved[-1:] == [*kept[-1:]]
+        starts = [one.interval for one in self._recent.get(trial.number, [])]
+        for reached in (len(curve), *starts):  # an attempt may have to start at each of these
+            finite = [value for value in curve[:reached] if math.isfinite(value)]
+            best = curve.index(self._best(finite)) + 1 if finite else 0
+            upto = [one.interval for one in saved if one.interval <= best]
+            nearest = trial.nearest_checkpoint(best)
+            found = None if nearest is None else nearest.interval
+            assert not best or max(upto, default=None) == found
+
+
 def spoken_of(event: Exchanged) -> set[AttemptId]:
     """The attempts that an event says anything of."""
     said_of: list[Reports | Checkpoint | End]
@@ -174,6 +236,7 @@ class _Machine(RuleBasedStateMachine):
         self.state = SweepState(spec)
         self.twin = twin(spec)
         self.ledger = Ledger(spec)
+        self.keeper = Keeper(spec)
         self.params: list[object] = []
         self.ended: dict[int, Trial] = {}  # as each trial was when it ended
         self.attempts: dict[int, int] = {}
@@ -197,6 +260,7 @@ class _Machine(RuleBasedStateMachine):
         expected = self.ledger.follow(before, event) if heeded(event, before) else []
         assert expected == stopped
         self.check_slots(before)
+        self.keeper.follow(self.state, commands)
         self.check_begun(commands)
         self.check_end(before, commands)
         return commands
@@ -223,6 +287,8 @@ class _Machine(RuleBasedStateMachine):
                 else:
                     assert len(slot.holds - queued) <= slot.places
                 assert assign.id.attempt == self.attempts.get(assign.id.trial, 0) + 1
+                start = assign.checkpoint
+                assert start is None or start.path not in self.keeper.deleted
                 self.attempts[assign.id.trial] = assign.id.attempt
 
     def check_end(self, before: SweepState, commands: list[Command]) -> None:
@@ -285,6 +351,24 @@ class _Machine(RuleBasedStateMachine):
                 ),
             )
         )
+
+    @rule(data=st.data(), slot=SLOTS, often=st.integers(3, 6))
+    def train_on(self, data: st.DataObject, slot: int, often: int) -> None:
+        """A trial reports and saves time and again, and its checkpoints come when they are saved."""
+        for _ in range(often):
+            for id_ in self.held_by(slot)[:1]:
+                block = self.next_block(data, id_)
+                late = data.draw(st.sampled_from([0, 0, 1, 3]))
+                saved = checkpoint(id_, max(1, block.last - late))
+                self.apply(
+                    said(
+                        self.soon,
+                        slot=slot,
+                        incarnation=self.latest(slot),
+                        reports=(block,),
+                        checkpoints=(saved,),
+                    )
+                )
 
     def next_block(self, data: st.DataObject, id_: AttemptId) -> Reports:
         values = data.draw(st.lists(VALUES, min_size=1, max_size=3))
@@ -527,6 +611,11 @@ class _Machine(RuleBasedStateMachine):
             intervals = [kept.interval for kept in trial.checkpoints]
             assert sorted(intervals) == intervals
             assert max(intervals, default=0) <= self.state.history.intervals(trial.number)
+
+    @invariant()
+    def what_is_kept_serves_as_all_that_was_saved(self) -> None:
+        for trial in self.state.trials:
+            self.keeper.check(trial, self.ledger.curves.get(trial.number, []))
 
     @invariant()
     def it_is_over_when_nothing_is_left(self) -> None:

@@ -142,8 +142,8 @@ class TestCheckpoints:
         first, second = checkpoint(one.id, 1), checkpoint(one.id, 2)
         one.keep(first, 1)
         one.keep(second, 2)
-        one.discard(second.path)
-        one.discard("nobody's")
+        one.discard({second.path})
+        one.discard({"nobody's"})
         assert first == one.restored
 
     @pytest.mark.parametrize(("interval", "found"), [(0, None), (1, None), (2, 2), (4, 2), (9, 5)])

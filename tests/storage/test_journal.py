@@ -11,6 +11,7 @@ from raysweep.core.events import (
     Assign,
     AttemptId,
     Checkpoint,
+    Discard,
     End,
     Ending,
     Event,
@@ -45,12 +46,13 @@ def events() -> list[Record]:
         checkpoints=(checkpoint,),
         ends=(End(id=ID, last_report=2, ending=Ending.RAISED, error="x", traceback="y\nz"),),
     )
+    discard = Discard(id=ID, report=1, paths=("c/0.arrow",))
     assign = Assign(id=ID, slot=0, incarnation=1, params={"x": [1, None, {"y": True}]})
     stop = Stop(id=ID, report=2, cause=StopCause.POLICY, reason="why")
     return [
         Record(Opened(time=0.0, epoch=1, slots_kept=True), []),
         Record(Proposed(time=1.0, params=({"x": 0.1}, {"x": None})), []),
-        Record(exchanged, [assign, stop]),
+        Record(exchanged, [discard, assign, stop]),
         Record(SlotLost(time=3.0, slot=0, incarnation=1, cause="killed"), []),
     ]
 
