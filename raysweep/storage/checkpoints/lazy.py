@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 from raysweep.storage.checkpoints.files import Files
 from raysweep.storage.checkpoints.reading import Opened
@@ -99,7 +99,7 @@ class LazyDict(_Lazy, Mapping[Any, Any]):
     def _found(self, key: object) -> range | None:
         """The rows of an item; one is sooner found than all."""
         if "_branch" in vars(self) or not isinstance(key, str | int):
-            return self._branch.get(key)  # type: ignore[call-overload]  # any key may be asked for
+            return self._branch.get(cast("str | int", key))
         with self._opened.damage_named():
             return self._opened.find(self._rows, self._depth, step_to(key))
 
