@@ -1,0 +1,168 @@
+"""Saving beside the training, in a trial of a real sweep: what its steps wait, and what that costs them.
+
+One rule: it is measured where it happens, by the training function itself, through the public face.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from own_ray import own_ray
+from record import QUICK, spread
+from states import STATES, megabytes, resnet_18, resnet_20
+from torch import nn
+
+import raysweep as rs
+
+SAVES = 4 if QUICK else 12
+STEPS = 20  # between two checkpoints
+BLOCKS = 2 if QUICK else 6  # of intervals with checkpoints, and as many without
+INTERVALS = 2 if QUICK else 5  # of a block
+NETWORKS: dict[str, tuple[Callable[[], nn.Module], int]] = {  # and how many images a step takes
+    "ResNet-20": (resnet_20, 64),
+    "ResNet-18": (resnet_18, 16),
+}
+
+
+def stall(trial: Any) -> None:  # noqa: ANN401  (a Trial)
+    """Save a state again and again; report what the step waited, and when it was on the disk."""
+    state = STATES[trial.params["state"]]()
+    size = megabytes(state)
+    for save in range(SAVES):
+        for tensor in state.values():
+            tensor.add_(1)
+        before = _resident("VmRSS")
+        _forget_peak()
+        trial.report(save=save)
+        began = time.perf_counter()
+        trial.save({"model": state})
+        waited = time.perf_counter() - began
+        trial.settle()
+        written = time.perf_counter() - began
+        copies = (_resident("VmHWM") - (before if not save else first)) / size
+        first = before if not save else first
+        trial.report(stall=waited, write=written, copies=copies)
+        time.sleep(size / 200)  # the disk's own buffers are not what is measured
+
+
+def train(trial: Any) -> None:  # noqa: ANN401  (a Trial)
+    """Train in blocks with and without checkpoints, in turns; report what each took."""
+    make, batch = NETWORKS[trial.params["network"]]
+    module = make()
+    optimizer = torch.optim.SGD(module.parameters(), lr=1e-3, momentum=0.9)
+    images, labels = torch.randn(batch, 3, 32, 32), torch.randint(10, (batch,))
+
+    def interval() -> None:
+        for _ in range(STEPS):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(module(images), labels).backward()
+            optimizer.step()
+
+    interval()
+    trial.report(warm=1, checkpoint={"model": module, "optimizer": optimizer})
+    trial.settle()
+    for _ in range(BLOCKS):
+        took = {}
+        for saves in (True, False):
+            began = time.perf_counter()
+            for _ in range(INTERVALS):
+                interval()
+                state = {"model": module, "optimizer": optimizer} if saves else None
+                trial.report(loss=0.0, checkpoint=state)
+            trial.settle()
+            took["saving" if saves else "never"] = time.perf_counter() - began
+        trial.report(took)
+
+
+def rows() -> Iterator[dict[str, Any]]:
+    """What steps wait, the memory that takes, and what it costs a training loop."""
+    for name in STATES:
+        told = _told(stall, {"state": name}, ("stall", "write", "copies"))
+        waits, writes = told["stall"][1:], told["write"][1:]
+        ratio = statistics.median(waits) / statistics.median(writes)
+        yield {
+            "what": f"what a step waits for a save, from the second on, {name}",
+            "unit": "ms",
+            "raysweep": round(1e3 * statistics.median(waits), 2),
+            "raysweep_spread": spread([1e3 * each for each in waits], 2),
+            "peer": round(1e3 * statistics.median(writes), 2),
+            "peer_is": "the write itself",
+            "peer_spread": spread([1e3 * each for each in writes], 2),
+            "ratio": round(ratio, 3),
+            "hold": 0.1,
+            "hold_is": "at most",
+            "holds": ratio <= 0.1,  # noqa: PLR2004  (as above)
+            "first": round(1e3 * told["stall"][0], 2),
+        }
+        copies = max(told["copies"])
+        yield {
+            "what": f"most memory beside the state while it is saved, {name}",
+            "unit": "copies",
+            "raysweep": round(copies, 3),
+            "peer": 1.0,
+            "peer_is": "one copy",
+            "ratio": round(copies, 3),
+            "hold": 1.05,
+            "hold_is": "at most",
+            "holds": copies <= 1.05,  # noqa: PLR2004  (one, and what Python needs for itself)
+        }
+    for name in NETWORKS:
+        told = _told(train, {"network": name}, ("saving", "never"))
+        pairs = [one / other for one, other in zip(told["saving"], told["never"], strict=True)]
+        ratio = statistics.median(pairs)
+        yield {
+            "what": f"training of a {name}, a checkpoint every {STEPS} steps",
+            "unit": "s",
+            "raysweep": round(statistics.median(told["saving"]), 3),
+            "peer": round(statistics.median(told["never"]), 3),
+            "peer_is": "never saving",
+            "ratio": round(ratio, 4),
+            "ratio_spread": spread(pairs, 4),
+            "hold": 1.05,
+            "hold_is": "at most",
+            "holds": ratio <= 1.05,  # noqa: PLR2004  (as above)
+        }
+
+
+def _told(
+    function: Callable[[Any], None], values: dict[str, str], wanted: tuple[str, ...]
+) -> dict[str, list[float]]:
+    """What a trial reported of its own time."""
+    with (
+        tempfile.TemporaryDirectory(prefix="raysweep-", dir="/var/tmp") as folder,  # noqa: S108  (a disk, where /tmp may be none)
+        tempfile.TemporaryDirectory(prefix="rs-") as short,
+        own_ray(2, Path(short)),
+    ):
+        result = rs.Sweep(
+            function,
+            space={name: rs.choice([value]) for name, value in values.items()},
+            objective=rs.maximize(wanted[0]),
+            sampler=rs.Random(seed=1),
+            limits=rs.Limits(max_total_trials=1),
+            resources=rs.Resources(cpus=2),
+            keep_checkpoints=2,
+            storage=folder,
+            name="beside",
+        ).run(screen="none")
+        [trial] = result.trials
+        assert trial.state == "completed", trial.error
+        count = len(trial.curve)
+        found = [result.metrics_at(0, interval) for interval in range(1, count + 1)]
+    return {name: [metrics[name] for metrics in found] for name in wanted}
+
+
+def _resident(field: str) -> float:
+    """Megabytes of this process, now (VmRSS) or at most since the peak was forgotten (VmHWM)."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    [line] = [line for line in status.splitlines() if line.startswith(field)]
+    return int(line.split()[1]) * 1024 / 1e6
+
+
+def _forget_peak() -> None:
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
