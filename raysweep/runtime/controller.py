@@ -354,6 +354,7 @@ class Controller:
             log.exception("result files not written")
         await _wait(self._crew.gone, GOODBYE)
         self._crew.dismiss()
+        await asyncio.to_thread(self._folder.end_uploads)
         self._finished.set()
         await asyncio.sleep(LINGER)
         ray.kill(ray.get_runtime_context().current_actor)

@@ -22,6 +22,7 @@ from raysweep.errors import StorageUnusableError, SweepExistsError
 from raysweep.storage.atomic import write_bytes
 from raysweep.storage.bucket import SCHEMES, Bucket, Entry
 from raysweep.storage.private import node_place, private
+from raysweep.storage.uploads import end_unfinished
 
 CLAIM = "claim"  # the object that whoever makes a sweep creates first
 UNREADABLE = (errno.EACCES, errno.EPERM, errno.ENXIO)
@@ -161,7 +162,15 @@ class Mirror:
         """Remove what lies beneath a folder in the bucket and is not named; returns it."""
         gone = [key for key in self.bucket.entries(self._key(folder)) if key not in named]
         self.bucket.remove(gone)
+        self.end_uploads()
         return gone
+
+    def end_uploads(self) -> None:
+        """End what was never sent to its end; one that could not be is passed over, and logged."""
+        try:
+            end_unfinished(self._uri)
+        except OSError as error:
+            log.warning("%s", error)
 
     def _taken(self) -> SweepExistsError:
         return SweepExistsError(
