@@ -46,9 +46,10 @@ AGAIN = {
     },
 }
 
-# What of a failure the client takes for an answer: it broke off in the middle. That of an upload's end is told
-# as what the client does next: it ends the upload, which the store has finished.
-BROKEN_OFF = r"IncompleteBody|response body|NoSuchUpload"
+# What the client says when an answer broke off, or when it sent the end of an upload again that had been carried
+# out: S3 knows no such upload any more, and Azure no such parts.
+FORGOTTEN = r"NoSuchUpload|InvalidBlockList"
+BROKEN_OFF = rf"IncompleteBody|response body|{FORGOTTEN}"
 
 # What an environment says credentials and places with.
 CREDENTIALS = {
@@ -63,7 +64,7 @@ PLACES = {
 }
 
 NO_BUCKET = r"NoSuchBucket|ContainerNotFound|bucket does not exist"
-NOT_AN_OBJECT = rf"{NO_BUCKET}|NoSuchUpload"  # of what else a store says that it is not there
+NOT_AN_OBJECT = rf"{NO_BUCKET}|{FORGOTTEN}"  # of what else a store says that it is not there
 
 # What to do, by a pattern of what the client says; the first that is found counts.
 ADVICE = (
@@ -75,7 +76,7 @@ ADVICE = (
         NO_BUCKET,
         "there is no such bucket: create it, or check its name, {places}",
     ),
-    (r"NoSuchUpload", "send it again"),
+    (FORGOTTEN, "send it again"),
     (r"status code: 40[13]", "check {credentials}, and that they may read, write, list and remove"),
     (
         r"status code: 30\d|is wrong; expecting|incorrectly configured region",

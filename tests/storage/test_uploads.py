@@ -11,8 +11,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from s3_server import BUCKET, Fault, Proxy, Request, environment, proxy_of, unfinished
+from s3_server import BUCKET, REFUSALS, Fault, Proxy, Request, environment, proxy_of, unfinished
 
+from raysweep.cli.doctor import commits
 from raysweep.storage import bucket as module
 from raysweep.storage import uploads
 from raysweep.storage.bucket import Bucket
@@ -86,6 +87,17 @@ def test_a_request_of_an_upload_may_fail(
     back = file.with_name("back")
     Bucket(uri).download("there", back)
     assert file.read_bytes() == back.read_bytes()
+
+
+def test_an_end_that_azure_hears_twice_is_no_failure(
+    uri: str, proxy: Proxy, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer to the first was lost, and its parts are no longer apart: the file is sent again."""
+    answer = (400, "InvalidBlockList", "The specified block list is invalid.")
+    monkeypatch.setitem(REFUSALS, Fault.FORBIDDEN, answer)
+    proxy.once("POST", r"\?uploadId=", Fault.FORBIDDEN)
+    Bucket(uri).upload(file, "there")
+    assert file.read_bytes() == Bucket(uri).read("there")
 
 
 def test_an_upload_that_somebody_ended_is_no_missing_file(
@@ -166,8 +178,11 @@ def test_a_store_that_refuses_to_show_uploads_stops_nothing(
 def test_without_boto3_nothing_is_asked(
     uri: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And it is said what helps."""
+    """And `raysweep doctor` says what helps."""
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     assert [] == uploads.end_unfinished(uri)
     assert [] == proxy.came
-    assert uploads.why_kept(uri).startswith("install boto3, or give the bucket a lifecycle rule")
+    told = (
+        "parts of unfinished uploads stay there: install boto3, or give the bucket a lifecycle rule"
+    )
+    assert told in commits(uri).found
