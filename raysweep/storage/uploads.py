@@ -2,8 +2,8 @@
 
 One rule: they are ended only where nothing is being sent any more, since an upload that is ended fails.
 
-An upload that fails ends itself (`Bucket.upload`). What stays comes from processes that were killed, and from
-beginnings whose answer was lost, so that another was begun. Our client has no word for them; boto3 has.
+An upload that fails ends itself where the store answers (`Bucket.upload`). What stays comes from processes that were
+killed, and from beginnings whose answer was lost, so that another was begun. Our client has no word for them; boto3 has.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from raysweep.storage.bucket import SCHEMES, aws_endpoint
 OPTIONS = {
     "connect_timeout": 5,
     "read_timeout": 20,
-    "retries": {"mode": "standard", "max_attempts": 6},
+    "retries": {"mode": "standard", "max_attempts": 4},
 }
 RULE = "give the bucket a lifecycle rule that ends uploads (docs/storage.md)"
 
