@@ -22,7 +22,9 @@ from zlib_ng.zlib_ng import crc32
 
 from raysweep.storage import atomic, checkpoints
 
-torch.serialization.set_crc32_options(compute_crc32=False)  # it has ours, and never looks at its own
+torch.serialization.set_crc32_options(
+    compute_crc32=False
+)  # it has ours, and never looks at its own
 
 
 class Way(Protocol):
@@ -152,7 +154,9 @@ class RayTrain:
     name = "Ray Train"
 
     def __init__(self, folder: Path) -> None:
-        self._storage = StorageContext(folder, "ray", trial_dir_name="trial", current_checkpoint_index=0)
+        self._storage = StorageContext(
+            folder, "ray", trial_dir_name="trial", current_checkpoint_index=0
+        )
         self._checked = Verified()
         self._kept = Path()
 

@@ -24,6 +24,7 @@ from raysweep.errors import RaysweepError, UserError
 from raysweep.storage.bucket import Bucket
 from raysweep.storage.folder import storage_path
 from raysweep.storage.mirror import is_bucket
+from raysweep.storage.uploads import why_kept
 
 LEAST_PYTHON = (3, 11)
 LEAST_RAY = (2, 60)
@@ -160,6 +161,8 @@ def _bucket_commits(storage: str) -> Check:
     except (UserError, OSError) as error:
         return Check("storage", Mark.FAIL, str(error))
     found = f"{bucket.uri}: {took:.2g} ms a write, creates an object only once"
+    if kept := why_kept(bucket.uri):
+        found += f"; parts of unfinished uploads stay there: {kept}"
     return Check("storage", Mark.WARN if took > SLOW_BUCKET else Mark.OK, found)
 
 

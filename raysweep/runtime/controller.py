@@ -389,6 +389,7 @@ class Controller:
         await _wait(self._crew.gone, GOODBYE)
         self._crew.dismiss()
         await self._collect()
+        await asyncio.to_thread(self._folder.end_uploads)
         self._finished.set()
         await asyncio.sleep(LINGER)
         ray.kill(ray.get_runtime_context().current_actor)

@@ -17,11 +17,11 @@ import importlib
 import os
 import re
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 from raysweep.errors import SpecError, StorageUnusableError
 from raysweep.storage.atomic import replacing
@@ -31,7 +31,7 @@ READERS = 16  # objects, or parts of one, that are read at the same time
 PART = 16 * 2**20  # bytes of a file that go in one request
 MOST_PARTS = 9_000  # of one object; S3 takes 10,000
 SENDERS = 4  # parts of a file that travel at the same time
-TRIES = 3  # to find out who created an object
+TRIES = 3  # to find out who created an object, and to hear an answer to its end
 A_PAGE = 1_000  # names that a store lists at once
 
 # A request that gets no answer within `read_timeout` is sent again; a long answer may take longer.
@@ -46,6 +46,11 @@ AGAIN = {
     },
 }
 
+# What the client says when an answer broke off, or when it sent the end of an upload again that had been carried
+# out: S3 knows no such upload any more, and Azure no such parts.
+FORGOTTEN = r"NoSuchUpload|InvalidBlockList"
+BROKEN_OFF = rf"IncompleteBody|response body|{FORGOTTEN}"
+
 # What an environment says credentials and places with.
 CREDENTIALS = {
     "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile (with boto3 installed)",
@@ -59,6 +64,7 @@ PLACES = {
 }
 
 NO_BUCKET = r"NoSuchBucket|ContainerNotFound|bucket does not exist"
+NOT_AN_OBJECT = rf"{NO_BUCKET}|{FORGOTTEN}"  # of what else a store says that it is not there
 
 # What to do, by a pattern of what the client says; the first that is found counts.
 ADVICE = (
@@ -70,6 +76,7 @@ ADVICE = (
         NO_BUCKET,
         "there is no such bucket: create it, or check its name, {places}",
     ),
+    (FORGOTTEN, "send it again"),
     (r"status code: 40[13]", "check {credentials}, and that they may read, write, list and remove"),
     (
         r"status code: 30\d|is wrong; expecting|incorrectly configured region",
@@ -93,6 +100,9 @@ PLAIN = {
     "IncompleteMessage": "the connection was closed before the answer",
     "UnknownIssuer": "the certificate is signed by nobody we trust (AWS_CA_BUNDLE names others)",
 }
+
+
+T = TypeVar("T")
 
 
 class Entry(NamedTuple):
@@ -188,8 +198,11 @@ class Bucket:
         """Remove objects; what is not there is removed already."""
         listed = list(keys)
         try:
-            with self._telling("removed", ", ".join(listed[:1])):
-                self._client.delete(self._store, listed)
+            self._again(
+                "removed",
+                ", ".join(listed[:1]),
+                lambda: self._client.delete(self._store, listed),
+            )
         except FileNotFoundError:  # of those that not every store passes over
             if len(listed) > 1:
                 for key in listed:
@@ -197,7 +210,8 @@ class Bucket:
 
     def entries(self, folder: str) -> dict[str, Entry]:
         """Every object beneath a folder of this one, by its key."""
-        with self._telling("listed", folder):
+
+        def listed() -> dict[str, Entry]:
             pages = self._client.list(self._store, folder or None, chunk_size=A_PAGE)
             return {
                 one["path"]: Entry(one["size"], one["last_modified"])
@@ -205,11 +219,16 @@ class Bucket:
                 for one in page
             }
 
+        return self._again("listed", folder, listed)
+
     def folders(self, folder: str) -> list[str]:
         """The folders directly in a folder of this one, as keys."""
-        with self._telling("listed", folder):
+
+        def listed() -> list[str]:
             found = self._client.list_with_delimiter(self._store, folder or None)
             return list(found["common_prefixes"])
+
+        return self._again("listed", folder, listed)
 
     # --- files ------------------------------------------------------------------------------------
 
@@ -217,8 +236,12 @@ class Bucket:
         """Make a file the whole of an object; a large one goes in parts, several at the same time."""
         with path.open("rb") as file:
             part = max(PART, os.fstat(file.fileno()).st_size // MOST_PARTS)
-            with self._telling("written", key):
+
+            def send() -> None:
+                file.seek(0)
                 self._client.put(self._store, key, file, chunk_size=part, max_concurrency=SENDERS)
+
+            self._again("written", key, send)
 
     def download(self, key: str, path: Path) -> None:
         """Make an object a file, whole or not at all; a large one comes in parts, as above.
@@ -283,6 +306,18 @@ class Bucket:
         """Whose store it is: a key of `CREDENTIALS`."""
         return SCHEMES[self.uri.partition("://")[0]]
 
+    def _again(self, what: str, key: str, act: Callable[[], T]) -> T:
+        """Do what may be done twice, and do it again when an answer broke off: the client does not."""
+        for _ in range(TRIES - 1):
+            try:
+                with self._telling(what, key):
+                    return act()
+            except OSError as error:
+                if not re.search(BROKEN_OFF, str(error.__cause__)):
+                    raise
+        with self._telling(what, key):
+            return act()
+
     @contextlib.contextmanager
     def _telling(self, what: str, key: str) -> Iterator[None]:
         """Turn what the client raises into an `OSError` that a user understands.
@@ -299,7 +334,7 @@ class Bucket:
             raise FileExistsError(errno.EEXIST, "is there already", self.name(key)) from error
         except (known.BaseError, FileNotFoundError, ValueError) as error:
             told = str(error)
-            if isinstance(error, FileNotFoundError) and not re.search(NO_BUCKET, told):
+            if isinstance(error, FileNotFoundError) and not re.search(NOT_AN_OBJECT, told):
                 raise FileNotFoundError(errno.ENOENT, "is not there", self.name(key)) from error
             raise OSError(
                 f"{self.name(key)} cannot be {what}: {_reason(told)}; {self._advice(told)}"
@@ -316,7 +351,7 @@ def _reason(told: str) -> str:
     """Why the store did not do it, in one line: its status and code, or what the network said."""
     short, _, long = told.partition("\n\nDebug source:")
     if status := re.search(r"status code: (\d{3}[^:\n]*)", short):
-        code, message = (re.search(rf"<{tag}>([^<]*)<", short) for tag in ("Code", "Message"))
+        code, message = (re.search(rf"<{tag}>([^<\n]*)", short) for tag in ("Code", "Message"))
         words = [
             status[1].strip(),
             *(f"({code[1]})" if code else "",),
@@ -363,11 +398,15 @@ def _client() -> Any:  # noqa: ANN401  (a module that may be absent)
         ) from error
 
 
+def aws_endpoint() -> str:
+    """Where the environment says that S3 is; empty: Amazon's."""
+    named = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+    return next((value for name in named if (value := os.environ.get(name))), "")
+
+
 def _aws_options() -> dict[str, Any]:
     """What the client does not read from the environment itself."""
-    named = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
-    endpoint = next((value for name in named if (value := os.environ.get(name))), "")
-    if endpoint.startswith("http://"):
+    if aws_endpoint().startswith("http://"):
         return {"allow_http": True}  # whoever writes http means it: a store on this very machine
     if authorities := os.environ.get("AWS_CA_BUNDLE"):
         with contextlib.suppress(OSError):

@@ -200,6 +200,11 @@ class SweepFolder:
             self.mirror.fetch_in_turn(self.code.parent, self.input(""), self.shared)
             self.log(0).parent.mkdir(exist_ok=True)
 
+    def end_uploads(self) -> None:
+        """End what processes that were killed have begun to send. Nothing may be sending any more."""
+        if self.mirror is not None:
+            self.mirror.end_uploads()
+
     def collect(self, named: Collection[str]) -> list[str]:
         """Remove the files among the checkpoints that are not named, relative to this folder.
 
@@ -207,6 +212,7 @@ class SweepFolder:
         that is still to be named may be among them.
         """
         self.remove(unnamed := self.unnamed(named))
+        self.end_uploads()
         return unnamed
 
     def unnamed(self, named: Collection[str]) -> list[str]:

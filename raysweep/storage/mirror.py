@@ -22,6 +22,7 @@ from raysweep.errors import StorageUnusableError, SweepExistsError
 from raysweep.storage.atomic import write_bytes
 from raysweep.storage.bucket import SCHEMES, Bucket, Entry
 from raysweep.storage.private import node_place, private
+from raysweep.storage.uploads import end_unfinished
 
 CLAIM = "claim"  # the object that whoever makes a sweep creates first
 UNREADABLE = (errno.EACCES, errno.EPERM, errno.ENXIO)
@@ -160,6 +161,13 @@ class Mirror:
     def keys_in(self, folder: Path) -> Iterable[str]:
         """What lies beneath a folder in the bucket, relative to the sweep's."""
         return self.bucket.entries(self._key(folder))
+
+    def end_uploads(self) -> None:
+        """End what was never sent to its end; one that could not be is passed over, and logged."""
+        try:
+            end_unfinished(self._uri)
+        except OSError as error:
+            log.warning("%s", error)
 
     def _taken(self) -> SweepExistsError:
         return SweepExistsError(

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -69,6 +70,15 @@ def environment(endpoint: str) -> dict[str, str]:
     }
 
 
+def unfinished(server: str, uri: str) -> list[str]:
+    """What was begun to be sent beneath a folder, and neither finished nor ended: its keys."""
+    folder = uri.removeprefix(f"s3://{BUCKET}/") + "/"
+    asked = f"{server}/{BUCKET}?uploads&{urllib.parse.urlencode({'prefix': folder})}"
+    with urllib.request.urlopen(asked) as answer:
+        keys = re.findall("<Key>([^<]*)</Key>", answer.read().decode())
+    return [key.removeprefix(folder) for key in keys]
+
+
 class Fault(enum.Enum):
     """What can happen to a request."""
 
@@ -77,9 +87,14 @@ class Fault(enum.Enum):
     SLOW_DOWN = enum.auto()  # the answer is 503
     FORBIDDEN = enum.auto()  # the answer is 403
     HOLD = enum.auto()  # the connection closes, and the server hears of it when it is let go
+    CUT_REQUEST = enum.auto()  # the connection closes in the middle of what is sent
+    CUT_ANSWER = (
+        enum.auto()
+    )  # the server does what was asked, and the answer breaks off in the middle
     UNCONDITIONAL = enum.auto()  # the server does not hear of the condition
 
 
+CLOSING = {Fault.DROP, Fault.LOSE, Fault.HOLD, Fault.CUT_REQUEST, Fault.CUT_ANSWER}
 REFUSALS = {
     Fault.SLOW_DOWN: (503, "SlowDown", "Please reduce your request rate."),
     Fault.FORBIDDEN: (403, "AccessDenied", "Access Denied"),
@@ -92,7 +107,7 @@ class Request(NamedTuple):
     method: str
     path: str
     headers: Mapping[str, str]
-    body: bytes
+    body: bytes = b""  # none yet when a fault is chosen
 
 
 @dataclass(kw_only=True)
@@ -109,9 +124,14 @@ class Proxy:
     most: int = 0  # of these at once, ever
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def every(self, n: int, fault: Fault) -> None:
-        """Let this happen to each n-th request from now on."""
-        self.fault = lambda _: fault if len(self.came) % n == 0 else None
+    def every(self, n: int, *faults: Fault) -> None:
+        """Let these happen in turn, one to each n-th request from now on."""
+
+        def chosen(_: Request) -> Fault | None:
+            turn, rest = divmod(len(self.came), n)
+            return None if rest else faults[turn % len(faults)]
+
+        self.fault = chosen
 
     def once(self, method: str, path: str, fault: Fault) -> None:
         """Let this happen to the next request of this method whose path has this pattern."""
@@ -139,8 +159,6 @@ class Proxy:
         with self._lock:
             self.came.append(request)
             fault = self.fault(request)
-            if fault is Fault.HOLD:
-                self.held.append(request)
             self.waiting += 1
             self.most = max(self.most, self.waiting)
         time.sleep(self.delay)
@@ -173,16 +191,25 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer(self) -> None:
         """Let happen to a request what is to happen."""
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        request = Request(self.command, self.path, dict(self.headers.items()), body)
+        request = Request(self.command, self.path, dict(self.headers.items()))
         proxy = self.server.proxy
         fault = proxy.met(request)
+        sent = int(self.headers.get("Content-Length", 0))
+        wanted = sent // 2 if fault is Fault.CUT_REQUEST else sent
+        request = request._replace(body=self.rfile.read(wanted))
+        if len(request.body) < sent:  # by the fault, or because the client has gone
+            fault = Fault.CUT_REQUEST
         if fault is Fault.UNCONDITIONAL:
             kept = {k: v for k, v in request.headers.items() if k.lower() != "if-none-match"}
             request = request._replace(headers=kept)
         if fault is Fault.LOSE:
             proxy.forward(request)
-        if fault in (Fault.DROP, Fault.LOSE, Fault.HOLD):
+        if fault is Fault.HOLD:
+            proxy.held.append(request)
+        if fault is Fault.CUT_ANSWER:
+            status, headers, body = proxy.forward(request)
+            self.send(status, headers, body[: len(body) // 2])
+        if fault in CLOSING:
             self.close_connection = True
             with contextlib.suppress(OSError):
                 self.connection.shutdown(socket.SHUT_RDWR)

@@ -180,7 +180,7 @@ def test_every_store_is_told_to_create(
 # Faults on the way
 
 
-@pytest.mark.parametrize("fault", [Fault.DROP, Fault.LOSE, Fault.SLOW_DOWN])
+@pytest.mark.parametrize("fault", [Fault.DROP, Fault.LOSE, Fault.CUT_ANSWER, Fault.SLOW_DOWN])
 def test_every_third_request_may_fail(bucket: Bucket, proxy: Proxy, fault: Fault) -> None:
     """Each is sent again, and nobody notices."""
     proxy.every(3, fault)
@@ -255,6 +255,12 @@ def test_a_store_that_is_overloaded_is_waited_for(bucket: Bucket, proxy: Proxy) 
         " store is overloaded or out of order: wait"
     )
     assert expected == told(bucket)
+
+
+def test_what_a_store_says_in_several_lines_is_told_in_one() -> None:
+    """Azure's adds the request and the time."""
+    said = "status code: 404 Not Found: <Code>X</Code><Message>Not there.\nRequestId:1\nTime:2</Message>"
+    assert "404 Not Found (X) Not there" == module._reason(said)
 
 
 def test_a_store_that_is_not_reached_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -389,6 +395,21 @@ def test_a_download_leaves_nothing_half(
     with pytest.raises(OSError, match="it was replaced meanwhile"):
         bucket.download("there", tmp_path / "back")
     assert [] == list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("fault", [Fault.DROP, Fault.CUT_ANSWER, Fault.FORBIDDEN])
+def test_a_download_that_fails_on_the_way_leaves_what_was_there(
+    bucket: Bucket, proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Fault
+) -> None:
+    """Its last part never comes: no file is half of one and half of another, and none is left beside it."""
+    monkeypatch.setattr(module, "PART", 100)
+    bucket.write("there", b"x" * 250)
+    (tmp_path / "back").write_bytes(b"before")
+    proxy.fault = lambda one: fault if "bytes=2" in one.headers.get("range", "") else None
+    with pytest.raises(OSError, match="there cannot be read"):
+        bucket.download("there", tmp_path / "back")
+    assert [tmp_path / "back"] == list(tmp_path.iterdir())
+    assert b"before" == (tmp_path / "back").read_bytes()
 
 
 def test_a_file_that_is_not_there_is_not_sent(bucket: Bucket, tmp_path: Path) -> None:
