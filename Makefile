@@ -13,7 +13,7 @@ PYTHON ?= $(shell for found in python3 python3.13 python3.12 python3.11; do \
 	&& echo $$found && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test simulate lint format mlflow bench bench-commits bench-overhead bench-replay bench-scale bench-tracking profile chaos chaos-controller clean
+.PHONY: help demo test simulate lint format mlflow bench bench-checkpoints bench-commits bench-overhead bench-replay bench-scale bench-tracking profile chaos chaos-controller clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*##\(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -40,6 +40,9 @@ mlflow: $(MLFLOW)  ## the environments with real MLflow clients, for the tests
 
 bench:  ## the benchmarks there are
 	@sed -n 's/^\(bench-[a-z-]*\):[^#]*##\(.*\)/  make \1\t\2/p' Makefile | expand -t 24
+
+bench-checkpoints: $(STAMP)  ## checkpoints beside torch.save, safetensors, Ray Train; QUICK=1 for less
+	PYTHONUNBUFFERED=1 PYTHONPATH=benchmarks $(VENV) benchmarks/checkpoints/checkpoints.py
 
 bench-commits: $(STAMP)  ## a commit of the journal on a disk, in memory, in a bucket
 	PYTHONPATH=benchmarks:tests/storage $(VENV) benchmarks/commits/commits.py

@@ -34,19 +34,20 @@ def stall(trial: Any) -> None:  # noqa: ANN401  (a Trial)
     """Save a state again and again; report what the step waited, and when it was on the disk."""
     state = STATES[trial.params["state"]]()
     size = megabytes(state)
+    trial.report(save=-1, checkpoint={"model": torch.ones(1)})  # after which all is imported
+    trial.settle()
+    before = _resident("VmRSS")
+    _forget_peak()
     for save in range(SAVES):
         for tensor in state.values():
             tensor.add_(1)
-        before = _resident("VmRSS")
-        _forget_peak()
         trial.report(save=save)
         began = time.perf_counter()
         trial.save({"model": state})
         waited = time.perf_counter() - began
         trial.settle()
         written = time.perf_counter() - began
-        copies = (_resident("VmHWM") - (before if not save else first)) / size
-        first = before if not save else first
+        copies = (_resident("VmHWM") - before) / size
         trial.report(stall=waited, write=written, copies=copies)
         time.sleep(size / 200)  # the disk's own buffers are not what is measured
 
@@ -135,7 +136,7 @@ def _told(
 ) -> dict[str, list[float]]:
     """What a trial reported of its own time."""
     with (
-        tempfile.TemporaryDirectory(prefix="raysweep-", dir="/var/tmp") as folder,  # noqa: S108  (a disk, where /tmp may be none)
+        tempfile.TemporaryDirectory(prefix="raysweep-", dir="/var/tmp") as folder,
         tempfile.TemporaryDirectory(prefix="rs-") as short,
         own_ray(2, Path(short)),
     ):

@@ -6,10 +6,12 @@ has the checksum of every tensor's bytes; what `load` returns has been compared 
 
 from __future__ import annotations
 
+import abc
+import logging
 import os
 import tempfile
 from pathlib import Path
-from typing import Any, Protocol
+from typing import ClassVar
 
 import safetensors
 import safetensors.torch
@@ -25,24 +27,6 @@ from raysweep.storage import atomic, checkpoints
 torch.serialization.set_crc32_options(
     compute_crc32=False
 )  # it has ours, and never looks at its own
-
-
-class Way(Protocol):
-    """One way; it keeps its file below a folder."""
-
-    name: str
-
-    def save(self, state: State) -> None:
-        """Write it, durably."""
-
-    def load(self) -> State:
-        """All of it, verified, in the CPU's memory or mapped there."""
-
-    def lazily(self) -> State:
-        """All of it, mapped, unread."""
-
-    def one(self, name: str) -> Tensor:
-        """One tensor of it, unread."""
 
 
 def sums(state: State) -> dict[str, int]:
@@ -62,122 +46,123 @@ def synced(path: Path) -> None:
     atomic.flush_folder(path.parent)
 
 
-class Verified:
-    """The checksums of a way that has none of its own."""
+class Way(abc.ABC):
+    """One way; it keeps its file below a folder, and the checksums in memory."""
 
-    def __init__(self) -> None:
+    name: ClassVar[str]
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self._sums: dict[str, int] = {}
 
-    def sum_up(self, state: State) -> None:
-        """Note them."""
+    def save(self, state: State) -> None:
+        """Write it, durably."""
         self._sums = sums(state)
+        synced(self.write(state))
 
-    def compare(self, state: State) -> State:
-        """A state, if it has them."""
+    def load(self) -> State:
+        """All of it, mapped and verified."""
+        state = self.lazily()
         assert self._sums == sums(state)
         return state
 
+    @abc.abstractmethod
+    def write(self, state: State) -> Path:
+        """Write it to a file."""
 
-class Ours:
-    """raysweep's checkpoint."""
+    @abc.abstractmethod
+    def lazily(self) -> State:
+        """All of it, mapped, unread."""
+
+    def one(self, name: str) -> Tensor:
+        """One tensor of it, mapped, unread."""
+        return self.lazily()[name]
+
+
+class Ours(Way):
+    """raysweep's checkpoint, which syncs and sums up by itself."""
 
     name = "raysweep"
 
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / "state.arrow"
-
     def save(self, state: State) -> None:
-        checkpoints.save(self._path, state)
+        """Write it, durably."""
+        self.write(state)
 
     def load(self) -> State:
-        return checkpoints.load(self._path)  # type: ignore[no-any-return]  # what was saved
+        """All of it, mapped and verified."""
+        return checkpoints.load(self.folder / "state.arrow")  # type: ignore[no-any-return]  # what was saved
+
+    def write(self, state: State) -> Path:
+        """Write it to a file."""
+        return checkpoints.save(self.folder / "state.arrow", state).path
 
     def lazily(self) -> State:
-        return checkpoints.load(self._path, verify=False)  # type: ignore[no-any-return]  # the same
+        """All of it, mapped, unread."""
+        return checkpoints.load(self.folder / "state.arrow", verify=False)  # type: ignore[no-any-return]  # the same
 
     def one(self, name: str) -> Tensor:
-        return checkpoints.load(self._path, lazy=True, verify=False)[name]  # type: ignore[no-any-return]  # the same
+        """One tensor of it, mapped, unread."""
+        path = self.folder / "state.arrow"
+        return checkpoints.load(path, lazy=True, verify=False)[name]  # type: ignore[no-any-return]  # the same
 
 
-class Torch:
+class Torch(Way):
     """`torch.save`, and `torch.load` with `weights_only=True` and `mmap=True`."""
 
     name = "torch.save"
 
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / "state.pt"
-        self._checked = Verified()
-
-    def save(self, state: State) -> None:
-        self._checked.sum_up(state)
-        torch.save(state, self._path)
-        synced(self._path)
-
-    def load(self) -> State:
-        return self._checked.compare(self.lazily())
+    def write(self, state: State) -> Path:
+        """Write it to a file."""
+        torch.save(state, self.folder / "state.pt")
+        return self.folder / "state.pt"
 
     def lazily(self) -> State:
-        return torch.load(self._path, weights_only=True, mmap=True)  # type: ignore[no-any-return]  # the same
-
-    def one(self, name: str) -> Tensor:
-        return self.lazily()[name]
+        """All of it, mapped, unread."""
+        return torch.load(self.folder / "state.pt", weights_only=True, mmap=True)  # type: ignore[no-any-return]  # the same
 
 
-class Safetensors:
+class Safetensors(Way):
     """`safetensors.torch.save_file` and `load_file`."""
 
     name = "safetensors"
 
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / "state.safetensors"
-        self._checked = Verified()
-
-    def save(self, state: State) -> None:
-        self._checked.sum_up(state)
-        safetensors.torch.save_file(state, self._path)
-        synced(self._path)
-
-    def load(self) -> State:
-        return self._checked.compare(self.lazily())
+    def write(self, state: State) -> Path:
+        """Write it to a file."""
+        safetensors.torch.save_file(state, self.folder / "state.safetensors")
+        return self.folder / "state.safetensors"
 
     def lazily(self) -> State:
-        return safetensors.torch.load_file(self._path)
+        """All of it, mapped, unread."""
+        return safetensors.torch.load_file(self.folder / "state.safetensors")
 
     def one(self, name: str) -> Tensor:
-        with safetensors.safe_open(self._path, framework="pt") as file:
+        """One tensor of it, mapped, unread."""
+        with safetensors.safe_open(self.folder / "state.safetensors", framework="pt") as file:
             return file.get_tensor(name)  # type: ignore[no-any-return]  # the same
 
 
-class RayTrain:
+class RayTrain(Way):
     """A directory that `torch.save` wrote into, persisted as `ray.train.report` does it."""
 
     name = "Ray Train"
 
-    def __init__(self, folder: Path) -> None:
-        self._storage = StorageContext(
-            folder, "ray", trial_dir_name="trial", current_checkpoint_index=0
+    def write(self, state: State) -> Path:
+        """Write it to a file of a directory, and have that copied."""
+        storage = StorageContext(
+            self.folder, "ray", trial_dir_name="trial", current_checkpoint_index=0
         )
-        self._checked = Verified()
-        self._kept = Path()
-
-    def save(self, state: State) -> None:
-        self._checked.sum_up(state)
-        with tempfile.TemporaryDirectory() as folder:
-            torch.save(state, Path(folder) / "state.pt")
-            kept = self._storage.persist_current_checkpoint(Checkpoint.from_directory(folder))
-        self._kept = Path(kept.path) / "state.pt"
-        synced(self._kept)
-
-    def load(self) -> State:
-        return self._checked.compare(self.lazily())
+        with tempfile.TemporaryDirectory(dir=self.folder) as made:
+            torch.save(state, Path(made) / "state.pt")
+            kept = storage.persist_current_checkpoint(Checkpoint.from_directory(made))
+        return Path(kept.path) / "state.pt"
 
     def lazily(self) -> State:
-        return torch.load(self._kept, weights_only=True, mmap=True)  # type: ignore[no-any-return]  # the same
+        """All of it, mapped, unread."""
+        kept = self.folder / "ray" / "trial" / "checkpoint_000000" / "state.pt"
+        return torch.load(kept, weights_only=True, mmap=True)  # type: ignore[no-any-return]  # the same
 
-    def one(self, name: str) -> Tensor:
-        return self.lazily()[name]
 
-
-def ways(folder: Path) -> list[Any]:
+def ways(folder: Path) -> list[Way]:
     """All of them."""
+    logging.getLogger("ray.train").setLevel(logging.WARNING)
     return [way(folder) for way in (Ours, Torch, Safetensors, RayTrain)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import itertools
 import json
 import mmap as memory
 import os
@@ -41,7 +42,7 @@ from raysweep.storage.checkpoints.trees import (
 _MAGIC = b"ARROW1"  # at both ends; at the start two zeros follow
 _TELLING = ("path", "kind", "dtype", "shape")  # the columns that say what a leaf's bytes are
 _THREADS = 4  # that compute checksums; memory is not faster than that
-_WORTH_THREADS = 2**22  # bytes of a leaf
+_WORTH_THREADS = 2**24  # bytes
 
 # What reading a damaged file raises: pyarrow's own errors, and OSError where it ends too early.
 _READING_ERRORS = (*DECODING_ERRORS, pa.ArrowException, OSError, StopIteration, IndexError)
@@ -183,11 +184,12 @@ class Opened:
             UserError: what it needs is not installed, or not trusted.
         """
         self.verify(rows)
-        columns = (self._batch.column(name).slice(rows.start, len(rows)) for name in _TELLING)
-        told = zip(rows, *(column.to_pylist() for column in columns), strict=True)
+        part = slice(rows.start, rows.stop)
+        columns = (self._batch.column(name)[part].to_pylist() for name in _TELLING)
+        places = zip(self._starts[part].tolist(), self._sizes[part].tolist(), strict=True)
         found: dict[int, object] = {}
-        for row, path, kind, dtype, shape in told:
-            data = self._bytes(row)
+        for row, path, kind, dtype, shape, (at, size) in zip(rows, *columns, places, strict=True):
+            data = self._content[at : at + size]
             try:
                 leaf = Leaf(kind=kind, dtype=dtype, shape=tuple(shape), data=data)
                 found[row] = self._same(row, leaf, found) if kind == "alias" else self._value(leaf)
@@ -204,23 +206,23 @@ class Opened:
             ValueError: one does not fit.
         """
         unverified = [row for row in rows if self._unverified[row]]
-        large = self._starts[rows.stop] - self._starts[rows.start] > _WORTH_THREADS * len(rows)
-        if large and len(unverified) > 1:
-            with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
-                list(pool.map(self._verify_row, unverified))
-        else:
-            for row in unverified:
-                self._verify_row(row)
+        threads = min(_THREADS, os.cpu_count() or 1)
+        ends = np.cumsum(self._sizes[unverified])
+        if len(unverified) < threads or ends[-1] < _WORTH_THREADS:
+            self._verify_in_turn(unverified)
+            return
+        bounds = np.searchsorted(ends, ends[-1] * np.arange(1, threads) // threads).tolist()
+        shares = [unverified[start:end] for start, end in itertools.pairwise([0, *bounds, None])]
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(self._verify_in_turn, shares))
 
-    def _verify_row(self, row: int) -> None:
-        if crc32(self._bytes(row)) != self._sums[row]:
-            path = self._batch.column("path")[row].as_py()
-            raise ValueError(f"the bytes of {path} fail their checksum")
-        self._unverified[row] = False
-
-    def _bytes(self, row: int) -> memoryview:
-        start = int(self._starts[row])
-        return self._content[start : start + int(self._sizes[row])]
+    def _verify_in_turn(self, rows: Sequence[int]) -> None:
+        for row in rows:
+            start = int(self._starts[row])
+            if crc32(self._content[start : start + int(self._sizes[row])]) != self._sums[row]:
+                path = self._batch.column("path")[row].as_py()
+                raise ValueError(f"the bytes of {path} fail their checksum")
+            self._unverified[row] = False
 
     def _value(self, leaf: Leaf) -> Any:  # noqa: ANN401  (any leaf's)
         if leaf.kind == "estimator":
