@@ -5,9 +5,10 @@ One rule: everything here is derived from the journal; no cluster is needed.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -288,14 +289,26 @@ def load_checkpoint(
         FileNotFoundError: there is none.
         UserError: torch or skops is needed and not installed, or a type is not trusted.
     """
+    with checkpoint_file(path) as file:
+        return checkpoints.load(file, lazy=lazy, device=device, trusted=trusted)
+
+
+@contextlib.contextmanager
+def checkpoint_file(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A checkpoint on this machine while the block lasts; what is mapped stays when its name is gone.
+
+    Raises:
+        FileNotFoundError: there is no such object.
+    """
     name = os.fspath(path)
     if not is_bucket(name):
-        return checkpoints.load(name, lazy=lazy, device=device, trusted=trusted)
+        yield Path(name)
+        return
     place, _, key = name.rpartition("/")
     with tempfile.TemporaryDirectory(prefix="raysweep-") as folder:
         file = Path(folder) / key
-        Bucket(place).download(key, file)  # what is mapped stays when its name is gone
-        return checkpoints.load(file, lazy=lazy, device=device, trusted=trusted)
+        Bucket(place).download(key, file)
+        yield file
 
 
 def _flat(trial: TrialResult) -> dict[str, Any]:
