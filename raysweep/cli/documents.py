@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
@@ -68,6 +68,24 @@ def of_trial(trial: TrialResult) -> Document:
         "checkpoint": trial.checkpoint_path,
         "checkpoint_interval": trial.checkpoint_interval,
     }
+
+
+def of_checkpoints(result: Result, trials: Sequence[TrialResult]) -> list[Document]:
+    """The checkpoints of these trials that the journal names, and which of them `best` loads."""
+    best = None if result.state.best is None else result.best.checkpoint_path
+    return [
+        {
+            "trial": trial.number,
+            "attempt": kept.checkpoint.id.attempt,
+            "interval": kept.interval,
+            "report": kept.checkpoint.report,
+            "size": kept.checkpoint.size,
+            "path": (path := f"{result.path}/{kept.checkpoint.path}"),
+            "best": path == best,
+        }
+        for trial in trials
+        for kept in result.state.trials[trial.number].checkpoints
+    ]
 
 
 def of_line(result: Result) -> Document:

@@ -37,6 +37,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "explain": ("showing", "Tell a trial's story: attempts, decisions, why it ended."),
     "download": ("keeping", "Copy what a trial has left: outputs, artifacts, its log."),
     "export": ("showing", "Write a sweep's results as Parquet."),
+    "checkpoint": ("checkpoints", "List checkpoints, show what is in one, hand it to other tools."),
     "cancel": ("running", "End a running sweep."),
     "resume": (
         "running",

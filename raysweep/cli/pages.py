@@ -29,6 +29,7 @@ from raysweep.result import Result, TrialResult
 from raysweep.runtime.screen import head
 from raysweep.runtime.status import describe, row
 from raysweep.runtime.table import (
+    GUTTER,
     STYLES,
     Column,
     duration,
@@ -41,6 +42,8 @@ from raysweep.runtime.table import (
 
 PIPE_WIDTH = 200  # columns where there is no terminal
 HEAD_WIDTH = 100  # columns that a head may take: beyond it, its two ends lose each other
+KEPT = ("trial", "attempt", "interval", "report")  # numbers that say which checkpoint it is
+LEAST_WIDTHS = {"dtype": 16, "path": 20, "shape": 12}  # columns that these give way to, in turn
 LAST_LINES = 20  # of a traceback, a log or a list of decisions
 
 MARKS: Mapping[Mark, str] = {Mark.OK: "green", Mark.WARN: "yellow", Mark.FAIL: "bold red"}
@@ -230,6 +233,83 @@ def _section(title: str, body: str) -> list[RenderableType]:
     if not body:
         return []
     return [Text(), Text(title, "bold"), Text("\n".join(f"  {line}" for line in body.splitlines()))]
+
+
+# --- checkpoints ----------------------------------------------------------------------------------
+
+
+def of_checkpoints(result: Result, kept: Sequence[Mapping[str, Any]]) -> list[RenderableType]:
+    """Checkpoints, a line each; they come as `-o json` prints them."""
+    place = f"{result.path}/checkpoints"
+    columns = [
+        *(_right(name, [str(each[name]) for each in kept]) for name in KEPT),
+        _right("size", [size(each["size"]) for each in kept]),
+        Column("path", [Text(each["path"].removeprefix(f"{place}/")) for each in kept]),
+        Column("", [Text("best" if each["best"] else "", "bold green") for each in kept]),
+    ]
+    files = Text.assemble(("files  ", "dim"), place)
+    return [table_of(_fitting(columns)), Text(), files, _next("checkpoint show", result)]
+
+
+def of_checkpoint(about: Mapping[str, Any]) -> list[RenderableType]:
+    """What is said about a checkpoint, and what is in it; it comes as `-o json` prints it."""
+    leaves = about["leaves"]
+    facts = f"  {size(about['size'])}, format {about['format']}, {about['checksum']}"
+    said = {key: value for key, value in about["metadata"].items() if key != "metrics"}
+    parts: list[RenderableType] = [Text(f"checkpoint {about['path']}"), Text(facts, "dim")]
+    parts += _section("about", _values(said))
+    parts += _section("metrics", _values(about["metadata"].get("metrics") or {}))
+    columns = [
+        Column("path", [Text(each["path"]) for each in leaves]),
+        Column("kind", [Text(each["kind"]) for each in leaves]),
+        Column("dtype", [Text(each["dtype"]) for each in leaves]),
+        Column("shape", [Text(" x ".join(map(str, each["shape"]))) for each in leaves]),
+        _right("size", [size(each["size"]) for each in leaves]),
+    ]
+    how = (
+        Text("verified by checksum", "green")
+        if about["verified"]
+        else Text("not verified: --verify reads them all", "dim")
+    )
+    count = f"{len(leaves):,} lea{'f' if len(leaves) == 1 else 'ves'}, "
+    return [*parts, Text(), table_of(_fitting(columns)), Text(), Text.assemble(count, how)]
+
+
+def _right(name: str, cells: Sequence[str]) -> Column:
+    return Column(name, [Text(cell) for cell in cells], right=True)
+
+
+def _fitting(columns: Sequence[Column]) -> list[Column]:
+    """Columns that fit the terminal: names lose their beginnings, numbers nothing."""
+    over = sum(column.width + GUTTER for column in columns) - GUTTER - width()
+    fitting = {column.name: column for column in columns}
+    for name, least in LEAST_WIDTHS.items():
+        if over > 0 and (column := fitting.get(name)) is not None and column.width > least:
+            to = max(least, column.width - over)
+            over -= column.width - to
+            fitting[name] = replace(column, cells=[_end(cell, to) for cell in column.cells])
+    return [*fitting.values()]
+
+
+def _end(text: Text, width: int) -> Text:
+    """The last columns of a text: what tells one path from another."""
+    return text if text.cell_len <= width else Text(f"…{text.plain[1 - width :]}", text.style)
+
+
+def size(count: int) -> str:
+    """Bytes in three digits.
+
+    >>> size(24), size(999_999), size(1_234_567), size(70_000_000_000)
+    ('24 B', '1.00 MB', '1.23 MB', '70.0 GB')
+    """
+    if count < 1000:  # noqa: PLR2004  (from here on in units)
+        return f"{count} B"
+    scaled = float(count)
+    for unit in ("kB", "MB", "GB"):
+        scaled /= 1000
+        if scaled < 999.5:  # noqa: PLR2004  (more would round to four digits)
+            return f"{scaled:#.3g} {unit}".replace(". ", " ")
+    return f"{scaled / 1000:.3g} TB"
 
 
 # --- a spec ---------------------------------------------------------------------------------------
