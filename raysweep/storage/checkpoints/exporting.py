@@ -21,6 +21,7 @@ from raysweep.core import checks
 from raysweep.errors import UserError
 from raysweep.storage import atomic
 from raysweep.storage.checkpoints.files import Files
+from raysweep.storage.checkpoints.lazy import built
 from raysweep.storage.checkpoints.reading import Opened
 
 Tensor: TypeAlias = Any  # torch cannot be named: it may be absent
@@ -85,7 +86,7 @@ def to_torch(part: Part, file: Path) -> Sequence[str]:
         key = _memory(value) or (number,)
         values[number] = shared.setdefault(key, _for_torch(torch, row, value))
     with part.opened.damage_named():
-        tree = _built(part, values, part.rows, part.depth)
+        tree = built(part.opened, values, part.rows, part.depth)
     try:
         with atomic.replacing(file) as out:
             torch.save(tree, out)
@@ -190,18 +191,6 @@ def _leaves(part: Part, form: str) -> list[tuple[Row, Any]]:
             raise _refused(row, "a folder's file", f"{form}: a folder is exported --to files")
     with opened.damage_named():
         return list(zip(rows, opened.values(part.rows), strict=True))
-
-
-def _built(part: Part, values: Mapping[int, object], rows: range, depth: int) -> object:
-    """The tree over values by their rows."""
-    kind = part.opened.kind(rows, depth)
-    if not kind:
-        return values[rows.start]
-    items = part.opened.branch(rows, depth).items()
-    inner = {key: _built(part, values, item, depth + 1) for key, item in items}
-    if kind == "dict":
-        return inner
-    return list(inner.values()) if kind == "list" else tuple(inner.values())
 
 
 def _refused(row: Row, what: str, form: str) -> UserError:

@@ -24,7 +24,7 @@ def whole(opened: Opened) -> Any:  # noqa: ANN401  (the tree that was saved)
     """
     with opened.damage_named():
         values = dict(enumerate(opened.values(opened.rows)))
-        return _built(opened, values, opened.rows, 0)
+        return built(opened, values, opened.rows, 0)
 
 
 def lazily(opened: Opened) -> Any:  # noqa: ANN401  (a `LazyDict` or `LazyList`, or the only leaf)
@@ -36,12 +36,17 @@ def lazily(opened: Opened) -> Any:  # noqa: ANN401  (a `LazyDict` or `LazyList`,
     return _taken(opened, opened.rows, 0)
 
 
-def _built(opened: Opened, values: Mapping[int, object], rows: range, depth: int) -> object:
+def built(opened: Opened, values: Mapping[int, object], rows: range, depth: int) -> object:
+    """The tree whose leaves, or any values in their place, these are, so many steps into the whole.
+
+    Raises:
+        ValueError: the rows contradict each other.
+    """
     kind = opened.kind(rows, depth)
     if not kind:
         return values[rows.start]
     items = opened.branch(rows, depth).items()
-    inner = {key: _built(opened, values, item, depth + 1) for key, item in items}
+    inner = {key: built(opened, values, item, depth + 1) for key, item in items}
     if kind == "dict":
         return inner
     if kind == "files":
@@ -56,7 +61,7 @@ def _taken(opened: Opened, rows: range, depth: int) -> Any:  # noqa: ANN401  (th
             return opened.values(rows)[0]
         if kind == "files":
             values = dict(zip(rows, opened.values(rows), strict=True))
-            return _built(opened, values, rows, depth)
+            return built(opened, values, rows, depth)
     return (LazyDict if kind == "dict" else LazyList)(opened, rows, depth)
 
 
