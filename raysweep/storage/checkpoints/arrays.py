@@ -26,6 +26,11 @@ class HeldArray:
         self._array = array
         self.nbytes = array.nbytes
 
+    @property
+    def address(self) -> int:
+        """Where the elements lie, if they lie flat."""
+        return self._array.ctypes.data if self._array.flags.c_contiguous else 0
+
     def flat(self) -> Bytes:
         """The elements, a copy unless they lie flat."""
         return np.ascontiguousarray(self._array).reshape(-1).view(np.uint8).data

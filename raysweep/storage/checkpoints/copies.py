@@ -7,11 +7,17 @@ and waits.
 
 from __future__ import annotations
 
+import bisect
+import ctypes
+import itertools
 import mmap
+import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +30,9 @@ from raysweep.storage.checkpoints.leaf import Held, Leaf
 
 IN_FLIGHT = 2  # copies at the same time, where there is room for them
 SPARE = 0.25  # of the memory that is free stays so
+PIECE = 2**24  # bytes that a thread moves at once
+THREADS = 4  # that move memory; more do not make it faster
+WORTH_THREADS = 2**23  # bytes
 LOOK = 0.1  # seconds between looks whether whoever waits for memory is still to wait
 
 MEMORY = Path("/proc/meminfo")
@@ -50,19 +59,26 @@ class Taken:
             event.synchronize()
 
 
-@dataclass(slots=True)
 class _Buffer:
-    memory: mmap.mmap
-    pinned: bool = False
+    """Memory for one copy at a time."""
+
+    def __init__(self, size: int) -> None:
+        self.memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self.address = np.frombuffer(self.memory, np.uint8).ctypes.data
+        self.pinned = False
 
 
-@dataclass(slots=True)
 class Copies:
     """Where copies are made: a few buffers, each used again and again."""
 
-    _free: list[_Buffer] = field(default_factory=list)
-    _out: int = 0  # buffers that are in use
-    _returned: threading.Condition = field(default_factory=threading.Condition)
+    def __init__(self) -> None:
+        self._free: list[_Buffer] = []
+        self._out = 0  # buffers that are in use
+        self._returned = threading.Condition()
+
+    @cached_property
+    def _movers(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(THREADS, thread_name_prefix="copies")
 
     def taken(self, tree: object, heed: Callable[[], None] = lambda: None) -> Taken:
         """A state as it is now.
@@ -87,7 +103,7 @@ class Copies:
         if buffer is None:
             return Taken(rows=rows, copied=False)
         try:
-            _copy(rows, held, memoryview(buffer.memory))
+            self._copy(rows, held, buffer)
         except BaseException:
             self._give_back(buffer)
             raise
@@ -95,6 +111,44 @@ class Copies:
         return Taken(
             rows=rows, copied=True, release=lambda: self._give_back(buffer), _events=events
         )
+
+    def _copy(
+        self,
+        rows: list[tuple[trees.Steps, Leaf]],
+        held: Sequence[tuple[int, Held]],
+        buffer: _Buffer,
+    ) -> None:
+        """Copy what these rows hold, one after the other, and have the rows hold the copies."""
+        memory, start = memoryview(buffer.memory), 0
+        moves = []  # of what lies flat: from, to, bytes
+        for row, data in held:
+            steps, leaf = rows[row]
+            size = data.nbytes
+            place = memory[start : start + size]
+            if address := data.address:
+                moves += [
+                    (address + at, buffer.address + start + at, min(PIECE, size - at))
+                    for at in range(0, size, PIECE)
+                ]
+            else:
+                try:
+                    data.copy_to(place)
+                except ValueError as error:
+                    raise UnstorableError(f"{trees.readable(steps)} {error}") from error
+            leaf.data = place
+            start += aligned(size)
+        self._move(moves)
+
+    def _move(self, moves: Sequence[tuple[int, int, int]]) -> None:
+        """Move flat memory; one thread alone does not move as much as memory could."""
+        ends = [*itertools.accumulate(size for _, _, size in moves)]
+        threads = min(THREADS, len(os.sched_getaffinity(0)))
+        if not moves or ends[-1] < WORTH_THREADS or threads == 1:
+            _move_in_turn(moves)
+            return
+        bounds = [bisect.bisect(ends, ends[-1] * share // threads) for share in range(1, threads)]
+        shares = [moves[first:last] for first, last in itertools.pairwise([0, *bounds, len(moves)])]
+        list(self._movers.map(_move_in_turn, shares))
 
     def _buffer(self, size: int, *, pinned: bool, heed: Callable[[], None]) -> _Buffer | None:
         """A buffer of at least this size; None if no memory is to be had, and none will be."""
@@ -108,7 +162,7 @@ class Copies:
                 while self._free:
                     _unpin(self._free.pop())  # outgrown
                 if self._out < IN_FLIGHT and size < (1 - SPARE) * free_memory():
-                    buffer = _Buffer(mmap.mmap(-1, size))
+                    buffer = _Buffer(size)
                     self._out += 1
                     if pinned:
                         _pin(buffer)
@@ -135,20 +189,9 @@ def free_memory() -> int:
         return free
 
 
-def _copy(
-    rows: list[tuple[trees.Steps, Leaf]], held: Sequence[tuple[int, Held]], memory: memoryview
-) -> None:
-    """Copy what these rows hold, one after the other, and have the rows hold the copies."""
-    start = 0
-    for row, data in held:
-        steps, leaf = rows[row]
-        place = memory[start : start + data.nbytes]
-        start += aligned(data.nbytes)
-        try:
-            data.copy_to(place)
-        except ValueError as error:
-            raise UnstorableError(f"{trees.readable(steps)} {error}") from error
-        leaf.data = place
+def _move_in_turn(moves: Sequence[tuple[int, int, int]]) -> None:
+    for origin, target, size in moves:
+        ctypes.memmove(target, origin, size)  # which lets other threads run
 
 
 # From GPUs: a copy to pinned memory is a step in the GPU's own order of work, and waits for nobody.
@@ -163,12 +206,10 @@ def _events() -> list[Any]:
 
 def _pin(buffer: _Buffer) -> None:
     """Keep the buffer where it is in memory, so that a GPU can write there; if it cannot be, it is slower."""
-    address = np.frombuffer(buffer.memory, np.uint8).ctypes.data
-    error = sys.modules["torch"].cuda.cudart().cudaHostRegister(address, len(buffer.memory), 0)
-    buffer.pinned = int(error) == 0
+    runtime = sys.modules["torch"].cuda.cudart()
+    buffer.pinned = int(runtime.cudaHostRegister(buffer.address, len(buffer.memory), 0)) == 0
 
 
 def _unpin(buffer: _Buffer) -> None:
     if buffer.pinned:
-        address = np.frombuffer(buffer.memory, np.uint8).ctypes.data
-        sys.modules["torch"].cuda.cudart().cudaHostUnregister(address)
+        sys.modules["torch"].cuda.cudart().cudaHostUnregister(buffer.address)

@@ -20,6 +20,7 @@ class HeldFile:
     """A file's bytes."""
 
     device = "cpu"
+    address = 0
 
     def __init__(self, path: Path) -> None:
         self._path = path

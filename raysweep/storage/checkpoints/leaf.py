@@ -31,6 +31,10 @@ class Held(Protocol):
     def device(self) -> str:
         """The kind of device that they are on, in torch's words."""
 
+    @property
+    def address(self) -> int:
+        """Where they lie, if they lie flat in the CPU's memory; otherwise 0."""
+
     def flat(self) -> Bytes:
         """All of them: in place if they lie flat in the CPU's memory, otherwise as a copy."""
 

@@ -29,8 +29,14 @@ class HeldTensor:
 
     def __init__(self, tensor: Tensor) -> None:
         self._tensor = tensor.detach()
-        self.nbytes: int = tensor.numel() * tensor.itemsize
-        self.device: str = tensor.device.type
+        self.nbytes: int = tensor.nbytes
+        self.device: str = "cpu" if tensor.is_cpu else tensor.device.type
+
+    @property
+    def address(self) -> int:
+        """Where the elements lie, if they are what is to be stored as they lie there."""
+        flat = self._tensor.is_contiguous() and not self._tensor.is_conj() | self._tensor.is_neg()
+        return self._tensor.data_ptr() if flat and self._tensor.is_cpu else 0
 
     def flat(self) -> Bytes:
         """The elements, a copy unless they lie flat in the CPU's memory."""
@@ -47,10 +53,13 @@ class HeldTensor:
         place.copy_(self._tensor, non_blocking=self.device == "cuda")
 
 
+_names: dict[object, str] = {}  # of torch's dtypes that were seen
+
+
 def leaf_of(tensor: Tensor) -> Leaf:
     """A tensor as a leaf."""
     torch = sys.modules["torch"]
-    dtype = str(tensor.dtype)[len("torch.") :]
+    dtype = _names.get(tensor.dtype) or _names.setdefault(tensor.dtype, str(tensor.dtype)[6:])
     if type(tensor) not in (torch.Tensor, torch.nn.Parameter):
         raise ValueError("is not a plain tensor: store value.as_subclass(torch.Tensor)")
     if tensor.layout is not torch.strided:
