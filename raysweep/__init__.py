@@ -38,12 +38,14 @@ _HOMES = {
         "SpecError",
         "Stopped",
         "SweepExistsError",
+        "UnstorableError",
         "UserError",
     ),
     "raysweep.job": ("JobSweep", "load"),
     "raysweep.result": ("Result", "TrialResult", "load_checkpoint", "load_result"),
     "raysweep.runtime.reporting": ("report",),
     "raysweep.runtime.trial": ("Trial",),
+    "raysweep.storage.checkpoints": ("Files",),
     "raysweep.sweep": ("Sweep", "resume"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

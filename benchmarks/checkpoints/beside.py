@@ -5,6 +5,7 @@ One rule: it is measured where it happens, by the training function itself, thro
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import tempfile
 import time
@@ -32,7 +33,8 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], int]] = {  # and how many ima
 
 def stall(trial: Any) -> None:  # noqa: ANN401  (a Trial)
     """Save a state again and again; report what the step waited, and when it was on the disk."""
-    state = STATES[trial.params["state"]]()
+    made = STATES[trial.params["state"]]()
+    state = {name: tensor.to(trial.params["device"]) for name, tensor in made.items()}
     size = megabytes(state)
     trial.report(save=-1, checkpoint={"model": torch.ones(1)})  # after which all is imported
     trial.settle()
@@ -83,12 +85,14 @@ def train(trial: Any) -> None:  # noqa: ANN401  (a Trial)
 
 def rows() -> Iterator[dict[str, Any]]:
     """What steps wait, the memory that takes, and what it costs a training loop."""
-    for name in STATES:
-        told = _told(stall, {"state": name}, ("stall", "write", "copies"))
+    devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+    for name, device in itertools.product(STATES, devices):
+        told = _told(stall, {"state": name, "device": device}, ("stall", "write", "copies"))
+        where = "" if device == "cpu" else ", on a GPU"
         waits, writes = told["stall"][1:], told["write"][1:]
         ratio = statistics.median(waits) / statistics.median(writes)
         yield {
-            "what": f"what a step waits for a save, from the second on, {name}",
+            "what": f"what a step waits for a save, from the second on, {name}{where}",
             "unit": "ms",
             "raysweep": round(1e3 * statistics.median(waits), 2),
             "raysweep_spread": spread([1e3 * each for each in waits], 2),
@@ -103,7 +107,7 @@ def rows() -> Iterator[dict[str, Any]]:
         }
         copies = max(told["copies"])
         yield {
-            "what": f"most memory beside the state while it is saved, {name}",
+            "what": f"most memory beside the state while it is saved, {name}{where}",
             "unit": "copies",
             "raysweep": round(copies, 3),
             "peer": 1.0,
@@ -146,7 +150,7 @@ def _told(
             objective=rs.maximize(wanted[0]),
             sampler=rs.Random(seed=1),
             limits=rs.Limits(max_total_trials=1),
-            resources=rs.Resources(cpus=2),
+            resources=rs.Resources(cpus=2, gpus=int(values.get("device") == "cuda")),
             keep_checkpoints=2,
             storage=folder,
             name="beside",

@@ -21,6 +21,7 @@ from states import STATES, State, megabytes, resnet_18, resnet_152
 from torch import nn
 from ways import Way, ways
 
+ROUNDS = 2 if QUICK else 9
 REST = 0.5  # seconds that the disk has to itself before each save, for each 100 MB that were saved
 
 Took = dict[str, list[float]]  # by way: seconds, a round each
@@ -58,33 +59,48 @@ class Measured:
 
 
 def measured() -> Iterator[Measured]:
-    """Every kind of work on every state."""
+    """Every kind of work on every state, and some of it on a GPU if there is one."""
     for name, make in STATES.items():
         state = make()
         with tempfile.TemporaryDirectory(prefix="raysweep-", dir="/var/tmp") as folder:
-            yield from _of(name, state, ways(Path(folder)))
+            each = ways(Path(folder))
+            yield from _of(name, state, each)
+            if torch.cuda.is_available():
+                yield from _of_gpu(name, {key: value.cuda() for key, value in state.items()}, each)
         del state
         gc.collect()
 
 
 def _of(name: str, state: State, each: list[Way]) -> Iterator[Measured]:
-    rounds = 2 if QUICK else 9
-    size = megabytes(state)
-    label = f"{name} ({size:,.0f} MB)"
-    rest = REST * size / 100
-    for way in each:
-        way.save(state)  # the first write of a file finds the disk unprepared
-    saves = _in_turns(each, rounds, lambda way: way.save(state), rest)
-    yield Measured(f"save, {label}", saves, 1.0)
-    yield Measured(f"verified load, {label}", _in_turns(each, 3 * rounds, _load), 1.0)
-    yield Measured(f"lazy load, {label}", _in_turns(each, 3 * rounds, _lazily), 1.0)
+    label = f"{name} ({megabytes(state):,.0f} MB)"
+    yield Measured(f"save, {label}", _saves(state, each), 1.0)
+    yield Measured(f"verified load, {label}", _in_turns(each, 3 * ROUNDS, _load), 1.0)
+    yield Measured(f"lazy load, {label}", _in_turns(each, 3 * ROUNDS, _lazily), 1.0)
     last = list(state)[-1]
-    first = _in_turns(each, 10 * rounds, lambda way: way.one(last))
+    first = _in_turns(each, 10 * ROUNDS, lambda way: way.one(last))
     yield Measured(f"first tensor, lazily, {label}", first, None)
     if name in MODULES:
         module = MODULES[name]()
-        whole = _in_turns(each, rounds, lambda way: module.load_state_dict(way.load()))
+        whole = _in_turns(each, ROUNDS, lambda way: module.load_state_dict(way.load()))
         yield Measured(f"whole model, verified, into a module, {label}", whole, None)
+
+
+def _of_gpu(name: str, state: State, each: list[Way]) -> Iterator[Measured]:
+    def onto_gpu(way: Way) -> State:
+        found = way.onto_gpu()
+        torch.cuda.synchronize()
+        return found
+
+    label = f"{name} ({megabytes(state):,.0f} MB)"
+    yield Measured(f"save from a GPU, {label}", _saves(state, each), 1.0)
+    yield Measured(f"verified load to a GPU, {label}", _in_turns(each, ROUNDS, onto_gpu), 1.0)
+
+
+def _saves(state: State, each: list[Way]) -> Took:
+    for way in each:
+        way.save(state)  # the first write of a file finds the disk unprepared
+    rest = REST * megabytes(state) / 100
+    return _in_turns(each, ROUNDS, lambda way: way.save(state), rest)
 
 
 MODULES: dict[str, Callable[[], nn.Module]] = {"ResNet-18": resnet_18, "ResNet-152": resnet_152}

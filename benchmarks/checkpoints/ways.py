@@ -35,8 +35,8 @@ def sums(state: State) -> dict[str, int]:
 
 
 def flat(tensor: Tensor) -> memoryview:
-    """A tensor's bytes, where they are."""
-    return memoryview(tensor.reshape(-1).view(torch.uint8).numpy())
+    """A tensor's bytes, where they are, or copied from a GPU."""
+    return memoryview(tensor.cpu().reshape(-1).view(torch.uint8).numpy())
 
 
 def synced(path: Path) -> None:
@@ -66,6 +66,10 @@ class Way(abc.ABC):
         assert self._sums == sums(state)
         return state
 
+    def onto_gpu(self) -> State:
+        """All of it, verified, on the GPU."""
+        return {name: tensor.to("cuda") for name, tensor in self.load().items()}
+
     @abc.abstractmethod
     def write(self, state: State) -> Path:
         """Write it to a file."""
@@ -91,6 +95,10 @@ class Ours(Way):
     def load(self) -> State:
         """All of it, mapped and verified."""
         return checkpoints.load(self.folder / "state.arrow")  # type: ignore[no-any-return]  # what was saved
+
+    def onto_gpu(self) -> State:
+        """All of it, verified, on the GPU."""
+        return checkpoints.load(self.folder / "state.arrow", device="cuda")  # type: ignore[no-any-return]  # the same
 
     def write(self, state: State) -> Path:
         """Write it to a file."""
