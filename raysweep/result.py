@@ -279,7 +279,7 @@ def load_checkpoint(
     Args:
         path: a file, or an object in a bucket: `s3://BUCKET/FOLDER/....arrow`.
         lazy: read and verify a leaf when it is taken: `load_checkpoint(path, lazy=True)["model"]["fc.bias"]`
-            reads that tensor alone. Dicts come as mappings, lists and tuples as sequences.
+            reads that tensor alone, of an object that is fetched as a whole. Dicts come as mappings, lists and tuples as sequences.
         device: where tensors go, as torch takes it: `"cuda"`. None: they stay in the CPU's memory.
         trusted: types that scikit-learn's estimators may hold beyond those that are harmless whoever
             wrote the file; the error that names them says when.

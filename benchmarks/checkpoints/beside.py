@@ -107,7 +107,7 @@ def rows() -> Iterator[dict[str, Any]]:
         }
         copies = max(told["copies"])
         yield {
-            "what": f"most memory beside the state while it is saved, {name}{where}",
+            "what": f"most memory beside the state while it is saved, one save at a time, {name}{where}",
             "unit": "copies",
             "raysweep": round(copies, 3),
             "peer": 1.0,

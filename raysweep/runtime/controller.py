@@ -46,6 +46,7 @@ from raysweep.runtime.scribe import Scribe
 from raysweep.runtime.slot import Post
 from raysweep.runtime.status import Status, describe, lines
 from raysweep.runtime.sweep_clock import SweepClock
+from raysweep.storage.atomic import PARTIAL
 from raysweep.storage.folder import SweepFolder
 
 HOLD = 5.0  # seconds that an idle slot's request is held back for a trial to come
@@ -53,6 +54,7 @@ LOOK = 0.1  # seconds between looks at time limits, leases and slots
 GOODBYE = 10.0  # seconds that slots have to leave by themselves when the sweep is over
 LINGER = 300.0  # seconds that the controller of an ended sweep still answers those who watch
 SHOW_ANYWAY = 1.0  # seconds that the status waits for a storage that does not answer
+TIDY = 30.0  # seconds that an ended sweep has to delete what nobody needs
 LOG_LINES = 2_000  # of what happened, for those who watch
 
 log = logging.getLogger(__name__)
@@ -323,19 +325,25 @@ class Controller:
         """The checkpoints that the sweep keeps."""
         return {one.checkpoint.path for t in self._state.trials for one in t.checkpoints}
 
-    async def _collect(self) -> None:
-        """Delete the files that no journal names: discarded in the end, or of trials that were killed.
-
-        An attempt that was given up may still write one, and is heard by nobody. What a later
-        controller names is not among what was there while this one still had the sweep.
-        """
-        named = self._named()
+    async def _tidy(self) -> None:
+        """Delete what nobody needs, once the sweep is over; the sweep ends without it, and soon."""
         try:
-            left = await asyncio.to_thread(self._folder.unnamed, named)
-            await asyncio.to_thread(self._journal.verify)
-            await asyncio.to_thread(self._folder.remove, left)
-        except (OSError, StaleEpochError) as error:
-            log.warning("files among the checkpoints that nobody needs are left: %s", error)
+            await asyncio.wait_for(asyncio.to_thread(self._tidied, self._named()), TIDY)
+        except Exception:  # whatever it is, it costs room and no result
+            log.exception("files that nobody needs are left")
+
+    def _tidied(self, named: set[str]) -> None:
+        """Delete what killed trials were writing or sending, and what is discarded and still there.
+
+        An attempt that was given up may still write, and is heard by nobody. What a later controller
+        names is not among what was there while this one still had the sweep.
+        """
+        left = self._folder.unnamed(named)
+        if self._spec.keep_checkpoints is None:  # some were forgotten, but not to be discarded
+            left = [path for path in left if path.endswith(PARTIAL)]
+        self._journal.verify()
+        self._folder.remove(left)
+        self._folder.end_uploads()
 
     async def _settle(self) -> None:
         """Keep Python from looking for garbage among all trials that ever were."""
@@ -388,8 +396,7 @@ class Controller:
             log.exception("result files not written")
         await _wait(self._crew.gone, GOODBYE)
         self._crew.dismiss()
-        await self._collect()
-        await asyncio.to_thread(self._folder.end_uploads)
+        await self._tidy()
         self._finished.set()
         await asyncio.sleep(LINGER)
         ray.kill(ray.get_runtime_context().current_actor)

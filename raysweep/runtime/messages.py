@@ -6,7 +6,7 @@ One rule: it imports nothing heavy, since a slot is light. What a trial says are
     ["fresh"]              the attempt began from nothing, though it was given a checkpoint
     ["report", numbers]    float64: seconds since the attempt began, and the value of each metric;
                            one report as it is said, some in a row as they may be heard
-    ["saved", report, path, size, checksum]
+    ["saved", report, path, size, checksum]    of that report or an earlier one; never after the end
     ["end", ending, error, where, traceback, damaged checkpoint]
     ["late", [module]]     what a forked process has imported that its template could have
 

@@ -1,7 +1,8 @@
 """Checkpoints saved beside the training: one after the other, on a thread of their trial.
 
 One rule: what was handed over is durable before it is announced, in the order in which it was handed
-over, and what goes wrong with it reaches the trial. Training waits only for a copy of its state.
+over, and what goes wrong with it reaches the trial. Training waits only for a copy of its state, and
+for a storage that is two states behind.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from dataclasses import dataclass
 from raysweep.errors import Stopped
 from raysweep.storage.checkpoints import Copies, Taken
 
-LOOK = 0.1  # seconds between looks whether whoever waits is still to wait
+IN_FLIGHT = 2  # states that are taken and not yet durable
+LOOK = 0.1  # seconds between looks for what the trial is told while it waits
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +35,12 @@ class Saver:
     def __init__(self, hear: Callable[[], None]) -> None:
         self._hear = hear
         self._copies = Copies()
+        self._taking = threading.Lock()  # for one thread of the trial at a time
         self._jobs: deque[_Job] = deque()  # the first is being saved
         self._changed = threading.Condition()
         self._error: BaseException | None = None
         self._thread: threading.Thread | None = None
-        self._closing = False
+        self._closed = False
 
     def take(self, tree: object, save: Callable[[Taken], None]) -> None:
         """Take a state as it is now, and have it saved; where there is no memory for a copy, wait for that.
@@ -50,16 +53,22 @@ class Saver:
             UnstorableError: something in it cannot be stored.
             Exception: what saving an earlier one raised.
         """
-        self._raise_if_failed()
-        taken = self._copies.taken(tree, self._hear)
-        with self._changed:
-            self._jobs.append(_Job(taken, save))
-            self._changed.notify_all()
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._serve, name="checkpoints", daemon=True)
-            self._thread.start()
-        if not taken.copied:
-            self.settle()
+        with self._taking:
+            self._wait(IN_FLIGHT - 1)
+            taken = self._copies.taken(tree)
+            if not taken.copied and self._jobs:  # those before it give memory back
+                self._wait(0)
+                taken = self._copies.taken(tree)
+            with self._changed:
+                if self._closed:
+                    raise RuntimeError("the trial has ended: nothing more can be saved")
+                self._jobs.append(_Job(taken, save))
+                self._changed.notify_all()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._serve, name="checkpoints", daemon=True)
+                self._thread.start()
+            if not taken.copied:
+                self._wait(0)
 
     def settle(self) -> None:
         """Return once all that was taken is durable.
@@ -67,43 +76,55 @@ class Saver:
         Raises:
             Exception: what saving one raised.
         """
-        with self._changed:
-            while self._jobs:
-                self._changed.wait(LOOK)
-                self._hear()
-        self._raise_if_failed()
+        self._wait(0)
 
     def close(self) -> None:
-        """Settle, and end the thread."""
+        """Settle, end the thread and give the memory back.
+
+        Raises:
+            Exception: what saving one raised.
+        """
         try:
-            self.settle()
+            self._wait(0)
         finally:
             with self._changed:
-                self._closing = True
+                self._closed = True
                 self._changed.notify_all()
+            self._copies.close()
 
-    def _raise_if_failed(self) -> None:
-        if self._error is not None:
+    def _wait(self, most: int) -> None:
+        """Return once at most so many states are not yet durable; raise what went wrong with those before."""
+        with self._changed:
+            while len(self._jobs) > most:
+                self._changed.wait(LOOK)
+                self._hear()
             error, self._error = self._error, None
+        if error is not None:
             raise error
 
     def _serve(self) -> None:
-        while True:
-            with self._changed:
-                while not (self._jobs or self._closing):
-                    self._changed.wait()
-                if not self._jobs:
-                    return
-                job = self._jobs[0]
-            try:
-                job.taken.wait()
-                job.save(job.taken)
-            except Stopped:
-                pass  # the trial is to end, and the storage takes nothing
-            except BaseException as error:  # noqa: BLE001  (whatever it is, the trial hears of it)
-                self._error = self._error or error
-            finally:
-                job.taken.release()
-                with self._changed:
-                    self._jobs.popleft()
-                    self._changed.notify_all()
+        while self._saved_next():
+            pass
+
+    def _saved_next(self) -> bool:
+        """Save the next state, once there is one; False when there will be none."""
+        with self._changed:
+            while not (self._jobs or self._closed):
+                self._changed.wait()
+            if not self._jobs:
+                return False
+            job = self._jobs[0]
+        error: BaseException | None = None
+        try:
+            job.taken.wait()
+            job.save(job.taken)
+        except Stopped:
+            pass  # the trial is to end, and the storage takes nothing
+        except BaseException as raised:  # noqa: BLE001  (whatever it is, the trial hears of it)
+            error = raised
+        job.taken.release()
+        with self._changed:
+            self._error = self._error or error
+            self._jobs.popleft()
+            self._changed.notify_all()
+        return True

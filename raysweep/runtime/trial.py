@@ -63,6 +63,7 @@ class Trial:
         self._saved_with = 0  # the report that the last checkpoint belongs to
         self._restored: Any = None
         self._asked = False  # whether the function took its checkpoint
+        self._saver = Saver(lambda: self._hear(wait=False))
         self._stop: str | None = None
         self._leaves = False  # whether the machine is to be taken away
         self._left = False  # whether the trial has ended for it
@@ -105,6 +106,7 @@ class Trial:
         Raises:
             MetricError: a metric is no number, or there is none.
             UnstorableError: the checkpoint holds what no checkpoint can.
+            OSError: an earlier checkpoint cannot be saved.
             Stopped: the trial is to end. Let it pass.
         """
         given = {**(metrics or {}), **named}
@@ -126,6 +128,7 @@ class Trial:
         Raises:
             MetricError: there is no report before, or it has its checkpoint already.
             UnstorableError: it holds what no checkpoint can.
+            OSError: an earlier one cannot be saved.
             Stopped: the trial is to end. Let it pass.
         """
         if self.saved:
@@ -194,18 +197,18 @@ class Trial:
 
         Raises:
             OSError: one cannot be saved.
+            Stopped: the trial is to end, and one may have been left out. Let it pass.
         """
-        if "_saver" in vars(self):
-            self._saver.settle()
+        self._saver.settle()
+        self._give_up()
 
     def finish(self) -> None:
-        """Settle for the last time: nothing can be saved after that.
+        """What `run` does last: wait for all checkpoints; nothing can be saved after that.
 
         Raises:
             OSError: a checkpoint cannot be saved.
         """
-        if "_saver" in vars(self):
-            self._saver.close()
+        self._saver.close()
 
     @property
     def told_to_stop(self) -> bool:
@@ -240,10 +243,6 @@ class Trial:
                 self._leaves = True
             elif message[1] >= self._reports:
                 wait = False
-
-    @cached_property
-    def _saver(self) -> Saver:
-        return Saver(lambda: self._hear(wait=False))
 
     def _keeper(self) -> Callable[[checkpoints.Taken], None]:
         """What makes a checkpoint of the last report durable, and then announces it."""
@@ -294,34 +293,42 @@ class Trial:
 def run(function: TrainingFunction, order: Order, channel: Channel) -> None:
     """Run an attempt to its end and say how it ended."""
     trial = Trial(order, channel)
-    try:
-        trial.restore()
-    except CheckpointDamagedError as error:
-        channel.send(["end", Ending.LOST.value, str(error), "", "", order.checkpoint])
-        return
-    seed_all(order.seed)
-    channel.send(["end", *_ending(function, trial), ""])
+    channel.send(["end", *_ending(function, trial, order)])
 
 
-def _ending(function: TrainingFunction, trial: Trial) -> tuple[str, str, str, str]:
-    """Call the training function; the ending, the error, where it was raised, the traceback."""
+def _ending(
+    function: TrainingFunction, trial: Trial, order: Order
+) -> tuple[str, str, str, str, str]:
+    """Run the function; the ending, the error, where it was raised, the traceback, what was damaged."""
+    ended = Ending.RETURNED
     try:
         try:
-            function(trial)
-        finally:
-            trial.finish()
+            trial.restore()
+        except CheckpointDamagedError as error:
+            return Ending.LOST.value, str(error), "", "", order.checkpoint
+        seed_all(order.seed)
+        _call(function, trial)
     except Stopped:
         if trial.left:
-            return Ending.LOST.value, LEAVING, "", ""
-        ending = Ending.OBEYED if trial.told_to_stop else Ending.RETURNED
-        return ending.value, "", "", ""
-    except SystemExit as leaving:
-        if not leaving.code:
-            return Ending.RETURNED.value, "", "", ""
-        return Ending.RAISED.value, *failure(leaving)
+            return Ending.LOST.value, LEAVING, "", "", ""
+        ended = Ending.OBEYED if trial.told_to_stop else Ending.RETURNED
     except BaseException as error:  # noqa: BLE001  (the user's code: whatever it raises is kept)
-        return Ending.RAISED.value, *failure(error)
-    return Ending.RETURNED.value, "", "", ""
+        if not isinstance(error, SystemExit) or error.code:
+            return Ending.RAISED.value, *failure(error), ""
+    return ended.value, "", "", "", ""
+
+
+def _call(function: TrainingFunction, trial: Trial) -> None:
+    """Call the training function and wait for its checkpoints; its own error goes before theirs."""
+    try:
+        function(trial)
+    except BaseException:
+        try:
+            trial.finish()
+        except Exception as error:  # noqa: BLE001  (whatever a storage raises)
+            print(f"raysweep: a checkpoint is not saved: {error!r}", file=sys.stderr)  # noqa: T201  (the trial's log)
+        raise
+    trial.finish()
 
 
 def seed_all(seed: int) -> None:

@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+PARTIAL = ".tmp"  # how the names of files end that are being written
+
 # Of what fails, what ends by itself or by somebody's hand; a store in a network gives no number.
 PASSING = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EROFS, errno.EACCES, None)
 
@@ -79,7 +81,7 @@ def create_exclusive(path: str | os.PathLike[str], data: bytes | bytearray | mem
 @contextlib.contextmanager
 def _beside(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
     """Open a new file in the folder of `path`, and remove it if it still has its own name at the end."""
-    temporary = path.parent / f".{secrets.token_hex(8)}.tmp"
+    temporary = path.parent / f".{secrets.token_hex(8)}{PARTIAL}"
     with temporary.open("xb") as file:
         try:
             yield file, temporary

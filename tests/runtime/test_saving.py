@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +14,7 @@ import torch
 from test_trial_save import Listener
 
 from raysweep.core.events import AttemptId
-from raysweep.errors import UnstorableError
+from raysweep.errors import Stopped, UnstorableError
 from raysweep.runtime import trial as trials
 from raysweep.runtime.messages import Order
 from raysweep.runtime.saving import Saver
@@ -37,6 +39,50 @@ def test_states_are_saved_in_order_beside_who_takes_them() -> None:
         assert [] == saved or number > 1
     saver.close()
     assert [0.0, 1.0, 2.0, 3.0, 4.0] == saved
+    with pytest.raises(RuntimeError, match="nothing more can be saved"):
+        saver.take({}, save)
+
+
+def test_no_more_than_two_states_wait_for_a_slow_storage() -> None:
+    """Whatever they are made of: bytes need no copy, and still take memory."""
+    go_on, heard = threading.Event(), threading.Event()
+
+    def save(_: Taken) -> None:
+        assert go_on.wait(10)
+
+    saver = Saver(heard.set)
+    for _ in range(2):
+        saver.take(b"files", save)
+    assert not heard.is_set()
+    third = threading.Thread(target=saver.take, args=(b"files", save))
+    third.start()
+    assert heard.wait(10)
+    assert third.is_alive()
+    go_on.set()
+    third.join(10)
+    assert not third.is_alive()
+    saver.close()
+
+
+def test_memory_that_another_state_gives_back_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where there is room for one copy, the second state waits for it and is copied then."""
+    room = [2**40]
+    monkeypatch.setattr(copies, "free_memory", lambda: room[0])
+    copied: list[bool] = []
+    go_on = threading.Event()
+
+    def save(taken: Taken) -> None:
+        room[0] = 0
+        assert go_on.wait(10)
+        copied.append(taken.copied)
+
+    saver = Saver(go_on.set)
+    for _ in range(3):
+        saver.take({"w": torch.zeros(10)}, save)
+    saver.close()
+    assert [True] * 3 == copied
 
 
 def test_without_memory_for_a_copy_it_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,6 +101,7 @@ def test_what_goes_wrong_reaches_the_trial_once() -> None:
     def fail(_: Taken) -> None:
         raise OSError(errno.ENAMETOOLONG, "too long")
 
+    before = set(threading.enumerate())
     saved: list[Taken] = []
     saver = Saver(lambda: None)
     saver.take(1, fail)
@@ -65,14 +112,9 @@ def test_what_goes_wrong_reaches_the_trial_once() -> None:
     with pytest.raises(OSError, match="too long"):
         saver.close()
     assert 1 == len(saved)
-    assert "checkpoints" not in {thread.name for thread in threading.enumerate() if joined(thread)}
-
-
-def joined(thread: threading.Thread) -> bool:
-    """Whether a thread of this name does not end."""
-    if thread.name == "checkpoints":
+    for thread in set(threading.enumerate()) - before:
         thread.join(10)
-    return thread.is_alive()
+        assert not thread.is_alive()
 
 
 # Within a trial
@@ -165,6 +207,20 @@ def test_a_trial_that_is_stopped_does_not_wait_for_a_storage_that_is_full(
     assert "returned" == listener.heard[-1][1]
 
 
+def test_settling_does_not_hide_that_a_checkpoint_was_left_out(
+    listener: Listener, order: Order, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever waits until all is durable hears of the stop instead."""
+    monkeypatch.setattr(trials, "RETRY", 0.01)
+    monkeypatch.setattr(checkpoints, "write", refusing(errno.ENOSPC))
+    trial = Trial(order, listener)
+    trial.report(score=1, checkpoint=1)
+    listener.told.append(["stop", "the policy"])
+    with pytest.raises(Stopped, match="the policy"):
+        trial.settle()
+    trial.finish()
+
+
 def test_a_checkpoint_that_cannot_be_saved_fails_the_trial(
     listener: Listener, order: Order, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -172,6 +228,36 @@ def test_a_checkpoint_that_cannot_be_saved_fails_the_trial(
     monkeypatch.setattr(checkpoints, "write", refusing(errno.ENAMETOOLONG))
     run(lambda trial: trial.report(score=1, checkpoint=1), order, listener)
     assert ["end", "raised", "OSError: [Errno 36] refused"] == listener.heard[-1][:3]
+
+
+@pytest.mark.parametrize(("leaves", "ending"), [(False, "raised"), (True, "lost")])
+def test_a_failed_save_hides_no_other_end(
+    listener: Listener, order: Order, monkeypatch: pytest.MonkeyPatch, ending: str, *, leaves: bool
+) -> None:
+    """What the training function raised is what the trial ends with; the log has the other."""
+    monkeypatch.setattr(checkpoints, "write", refusing(errno.ENAMETOOLONG))
+
+    def train(trial: Trial) -> None:
+        listener.told.extend([["leave"]] if leaves else [])
+        trial.report(score=1, checkpoint=1)
+        raise ZeroDivisionError("mine")
+
+    run(train, order, listener)
+    assert ["end", ending] == listener.heard[-1][:2]
+    assert leaves or "ZeroDivisionError: mine" == listener.heard[-1][2]
+
+
+def test_what_a_checkpoint_cannot_be_restored_for_is_the_trials_end(
+    listener: Listener, order: Order, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not damaged, so it is not given up: the trial fails with the reason."""
+    path = Path(order.folder) / "c.arrow"
+    checkpoints.save(path, {"w": torch.ones(1)})
+    monkeypatch.setitem(sys.modules, "torch", None)
+    run(lambda _: None, dataclasses.replace(order, checkpoint="c.arrow"), listener)
+    kind, ending, error, *_, damaged = listener.heard[-1]
+    assert ("end", "raised", "") == (kind, ending, damaged)
+    assert "holds w, which is a tensor, but torch cannot be imported here" in error
 
 
 def test_what_cannot_be_stored_is_said_at_once(listener: Listener, order: Order) -> None:

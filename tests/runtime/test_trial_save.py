@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -52,9 +53,11 @@ def order(tmp_path: Path) -> Order:
 
 
 @pytest.fixture
-def trial(order: Order, listener: Listener) -> Trial:
+def trial(order: Order, listener: Listener) -> Iterator[Trial]:
     """A trial without a slot."""
-    return Trial(order, listener)
+    trial = Trial(order, listener)
+    yield trial
+    trial.finish()
 
 
 def test_a_report_that_was_not_sent_has_no_number(trial: Trial, listener: Listener) -> None:

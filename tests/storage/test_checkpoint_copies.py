@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-import threading
-import time
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from raysweep.errors import Stopped, UnstorableError
+from raysweep.errors import UnstorableError
 from raysweep.storage import checkpoints
 from raysweep.storage.checkpoints import Copies, Taken, copies
+
+FREE_MEMORY = copies.free_memory
+
+
+@pytest.fixture(autouse=True)
+def _room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with memory to spare, whatever else runs on this one."""
+    monkeypatch.setattr(copies, "free_memory", lambda: 2**40)
 
 
 def address(taken: Taken, row: int = 0) -> int:
@@ -39,54 +46,52 @@ def test_memory_is_used_again() -> None:
     assert address(grown) == address(made.taken(state()))
 
 
-def test_two_copies_are_there_at_once_and_the_third_waits() -> None:
-    """Whoever takes it is heard meanwhile, and goes on when one of them is released."""
+def test_two_copies_have_a_memory_each() -> None:
+    """Which is free when they are closed."""
     made = Copies()
     first, second = made.taken(state()), made.taken(state())
     assert address(first) != address(second)
-    where, waited = address(first), threading.Event()
-
-    def heed() -> None:
-        if not waited.is_set():
-            waited.set()
-            first.release()
-
-    assert where == address(made.taken(state(), heed))
-    assert waited.is_set()
-
-
-def test_waiting_for_memory_can_be_ended() -> None:
-    """What is heard meanwhile is passed on, and nothing is lost by it."""
-    made = Copies()
-    held = [made.taken(state()) for _ in range(copies.IN_FLIGHT)]
-
-    def stop() -> None:
-        raise Stopped("the policy")
-
-    with pytest.raises(Stopped):
-        made.taken(state(), stop)
-    for each in held:
-        each.release()
+    first.release()
+    second.release()
+    made.close()
     assert made.taken(state()).copied
 
 
-def test_without_room_for_a_second_copy_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The next waits for it; without room for any, the state is written from where it is."""
-    free = [10_000_000]
-    monkeypatch.setattr(copies, "free_memory", lambda: free[0])
+def test_without_room_a_state_is_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is written from where it is, unless a buffer is free that was made when there was room."""
     made = Copies()
-    first = made.taken(state())
-    free[0] = 4_000
-    threading.Timer(0.2, first.release).start()
-    began = time.monotonic()
-    second = made.taken(state())
-    assert second.copied
-    assert time.monotonic() - began > 0.1
-    second.release()
+    made.taken(state()).release()
+    monkeypatch.setattr(copies, "free_memory", lambda: 4_000)
+    assert made.taken(state()).copied
     tensors = state(100_000)
     taken = made.taken(tensors)
     assert not taken.copied
     assert tensors["w"].data_ptr() == address(taken)
+
+
+def test_a_fork_leaves_the_memory_where_it_is() -> None:
+    """A child would else make each page a new one, at the next copy."""
+    where = address(taken := Copies().taken(state()))
+    mapping = r"([0-9a-f]+)-([0-9a-f]+) (?:.*\n)+?VmFlags: (.*)\n"
+    found = re.findall(mapping, Path("/proc/self/smaps").read_text())
+    [flags] = [flags for start, end, flags in found if int(start, 16) <= where < int(end, 16)]
+    assert "dc" in flags.split()
+    taken.release()
+
+
+def test_large_states_are_moved_by_several_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In pieces that all arrive, whatever their number and the number of threads."""
+    monkeypatch.setattr(copies, "PIECE", 1000)
+    monkeypatch.setattr(copies, "WORTH_THREADS", 1)
+    for threads in (1, 2, 3, 7):
+        monkeypatch.setattr(copies, "THREADS", threads)
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _, n=threads: range(n))
+        tensors = [torch.randn(size) for size in (1, 250, 251, 3000)]
+        made = Copies()
+        rows = made.taken([*tensors, np.arange(999)]).rows
+        expected = [*(tensor.numpy().tobytes() for tensor in tensors), np.arange(999).tobytes()]
+        assert expected == [bytes(leaf.flat()) for _, leaf in rows]
+        made.close()
 
 
 def test_what_cannot_change_is_not_copied() -> None:
@@ -110,18 +115,21 @@ def test_a_file_that_cannot_be_copied_costs_no_memory(tmp_path: Path) -> None:
     assert made.taken(state()).copied
 
 
+@pytest.mark.parametrize("version", [0, 1], ids=["cgroup v2", "cgroup v1"])
 def test_the_memory_that_is_free_is_the_machines_or_the_containers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: int
 ) -> None:
-    """Whichever is less; "max" is no limit."""
-    machine = copies.free_memory()
-    assert 0 < machine < 2**50
-    for name, content in (("LIMIT", "5000000"), ("USED", "2000000")):
+    """Whichever is less; files that are kept while there is room do not count, and "max" is no limit."""
+    names = ("limit", "used", "stat")
+    *_, field = copies.CONTAINERS[version]
+    for name, content in zip(names, ("5000000", "2000000", f"anon 7\n{field} 1000\n"), strict=True):
         (tmp_path / name).write_text(content)
-        monkeypatch.setattr(copies, name, tmp_path / name)
-    assert 3_000_000 == copies.free_memory()
-    (tmp_path / "LIMIT").write_text("max\n")
-    assert copies.free_memory() > 3_000_000
+    monkeypatch.setattr(copies, "CONTAINERS", [(*(tmp_path / name for name in names), field)])
+    assert 3_001_000 == FREE_MEMORY()
+    (tmp_path / "used").write_text("6000000")
+    assert 0 == FREE_MEMORY()
+    (tmp_path / "limit").write_text("max\n")
+    assert 3_001_000 < FREE_MEMORY() < 2**50
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -342,6 +342,8 @@ def test_tensors_go_to_the_device_that_is_asked_for(tmp_path: Path) -> None:
     """Tensors alone; what they were on is not kept."""
     loaded = round_trip(tmp_path, {"t": torch.ones(2), "a": np.ones(2)}, device="meta")
     assert ("meta", [1.0, 1.0]) == (loaded["t"].device.type, loaded["a"].tolist())
+    with pytest.raises(RuntimeError, match="cudaa"):  # in torch's own words, and no damage
+        round_trip(tmp_path, torch.ones(2), device="cudaa")
 
 
 # What is refused
@@ -554,7 +556,7 @@ def test_tensors_without_torch_are_explained(saved: Path, monkeypatch: pytest.Mo
     """Where torch is missing, the error names the file and the remedy."""
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(
-        UserError, match=r"state.arrow: model.conv1.weight is a tensor, .*pip install"
+        UserError, match=r"state.arrow holds model.conv1.weight, which is a tensor, .*pip"
     ) as caught:
         checkpoints.load(saved)
     assert not isinstance(caught.value, UnstorableError)
@@ -584,6 +586,8 @@ def loads_equal_or_damaged(path: Path, expected: object) -> bool:
         return bits(checkpoints.load(path)) == expected
     except CheckpointDamagedError as error:
         return str(path) in str(error)
+    except UserError as error:  # one byte says which format it is
+        return "is of format" in str(error)
 
 
 def test_every_flipped_byte_is_found_or_harmless(saved: Path) -> None:
@@ -805,7 +809,17 @@ def test_a_newer_format_is_not_guessed_at(saved: Path) -> None:
     whole = saved.read_bytes()
     version = whole.index(b"\x01\0\0\0002\0")  # a text of one character, as FlatBuffers keep it
     saved.write_bytes(whole[: version + 4] + b"3" + whole[version + 5 :])
-    with pytest.raises(CheckpointDamagedError, match="its format is 3, but this raysweep reads 2"):
+    with pytest.raises(UserError, match=r"is of format 3, but this raysweep reads 2: load it with"):
+        checkpoints.load(saved)
+
+
+def test_a_checkpoint_of_another_format_is_not_damaged(saved: Path) -> None:
+    """One of the first format, whose last column was another, is named as well."""
+    schema = pa.schema(list(SCHEMA)[:-1], metadata={"raysweep.format": "1"})
+    with pa.ipc.new_file(str(saved), schema) as writer:
+        writer.write_table(schema.empty_table())
+        writer.write_batch(pa.record_batch([pa.nulls(0, field.type) for field in schema], schema))
+    with pytest.raises(UserError, match=r"is of format 1, but this raysweep reads 2"):
         checkpoints.load(saved)
 
 

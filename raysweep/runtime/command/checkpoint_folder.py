@@ -12,7 +12,7 @@ from typing import NamedTuple
 from raysweep.storage.checkpoints import Files
 
 
-class Taken(NamedTuple):
+class Found(NamedTuple):
     """The folder as it stood at one moment."""
 
     files: Files
@@ -42,7 +42,7 @@ class CheckpointFolder:
             files.unpack(self.path)
         self._taken = self._standing()
 
-    def changed(self) -> Taken | None:
+    def changed(self) -> Found | None:
         """The folder, if a file is new or other than when it was taken last, and none is in work."""
         try:
             standing = self._standing()
@@ -54,7 +54,7 @@ class CheckpointFolder:
         except FileNotFoundError:  # it was there a moment ago
             return None
         self._taken = standing
-        return Taken(files, max(each.changed for each in standing.values()) / 1e9)
+        return Found(files, max(each.changed for each in standing.values()) / 1e9)
 
     def _standing(self) -> dict[str, _Stand]:
         """Each file as it stands; nothing but regular files, none that a link leads to."""

@@ -1,23 +1,24 @@
 """Copies of a state, so that training goes on while it is written.
 
 One rule: memory is taken once and used again, since fresh memory costs more than the copy; and no more
-is taken than the machine has to spare. Where it has none, whoever saves writes from where the state is,
-and waits.
+is taken than the machine has to spare. Where it has none, the state is not copied, and whoever saves it
+writes from where it is and waits.
 """
 
 from __future__ import annotations
 
 import bisect
+import contextlib
 import ctypes
 import itertools
 import mmap
 import os
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +29,18 @@ from raysweep.storage.checkpoints import trees
 from raysweep.storage.checkpoints.frame import aligned
 from raysweep.storage.checkpoints.leaf import Held, Leaf
 
-IN_FLIGHT = 2  # copies at the same time, where there is room for them
 SPARE = 0.25  # of the memory that is free stays so
 PIECE = 2**24  # bytes that a thread moves at once
 THREADS = 4  # that move memory; more do not make it faster
 WORTH_THREADS = 2**23  # bytes
-LOOK = 0.1  # seconds between looks whether whoever waits for memory is still to wait
 
 MEMORY = Path("/proc/meminfo")
-LIMIT, USED = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+GROUPS = Path("/sys/fs/cgroup")
+CONTAINERS = (  # of version 2 and 1: the limit, what is used, of what it consists, what of it is files
+    (GROUPS / "memory.max", GROUPS / "memory.current", GROUPS / "memory.stat", "inactive_file"),
+    (GROUPS / "memory" / "memory.limit_in_bytes", GROUPS / "memory" / "memory.usage_in_bytes",
+     GROUPS / "memory" / "memory.stat", "total_inactive_file"),
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +68,7 @@ class _Buffer:
 
     def __init__(self, size: int) -> None:
         self.memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self.memory.madvise(mmap.MADV_DONTFORK)  # a child would make each page a new one, here
         self.address = np.frombuffer(self.memory, np.uint8).ctypes.data
         self.pinned = False
 
@@ -73,20 +78,15 @@ class Copies:
 
     def __init__(self) -> None:
         self._free: list[_Buffer] = []
-        self._out = 0  # buffers that are in use
-        self._returned = threading.Condition()
+        self._pins = True  # until memory could not be pinned
+        self._turn = threading.Lock()
 
     @cached_property
     def _movers(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(THREADS, thread_name_prefix="copies")
 
-    def taken(self, tree: object, heed: Callable[[], None] = lambda: None) -> Taken:
-        """A state as it is now.
-
-        Args:
-            tree: as `save` takes it.
-            heed: called while there is nothing but waiting for memory that an earlier state is still
-                written from; what it raises is passed on.
+    def taken(self, tree: object) -> Taken:
+        """A state as it is now; not copied if there is no memory for that.
 
         Raises:
             UnstorableError: something in the tree cannot be stored; the message names its path.
@@ -97,20 +97,48 @@ class Copies:
         ]
         if not held:
             return Taken(rows=rows, copied=True)
-        devices = {data.device for _, data in held}
-        size = sum(aligned(data.nbytes) for _, data in held)
-        buffer = self._buffer(size, pinned="cuda" in devices, heed=heed)
+        gpus = {data.device for _, data in held if data.device.startswith("cuda")}
+        buffer = self._buffer(sum(aligned(data.nbytes) for _, data in held), pinned=bool(gpus))
         if buffer is None:
             return Taken(rows=rows, copied=False)
         try:
             self._copy(rows, held, buffer)
         except BaseException:
+            for event in _events(gpus):
+                event.synchronize()
             self._give_back(buffer)
             raise
-        events = _events() if "cuda" in devices else ()
-        return Taken(
-            rows=rows, copied=True, release=lambda: self._give_back(buffer), _events=events
-        )
+        release = partial(self._give_back, buffer)
+        return Taken(rows=rows, copied=True, release=release, _events=_events(gpus))
+
+    def close(self) -> None:
+        """Give all memory back; nothing that was taken may be in use any more."""
+        with self._turn:
+            while self._free:
+                _unpin(self._free.pop())
+        if "_movers" in vars(self):
+            self._movers.shutdown(wait=False)
+
+    def _buffer(self, size: int, *, pinned: bool) -> _Buffer | None:
+        """A buffer of at least this size; None if no memory is to be had."""
+        with self._turn:
+            pinned = pinned and self._pins
+            for buffer in self._free:
+                if len(buffer.memory) >= size and buffer.pinned >= pinned:
+                    self._free.remove(buffer)
+                    return buffer
+            while self._free:
+                _unpin(self._free.pop())  # outgrown
+            if size >= (1 - SPARE) * free_memory():
+                return None
+            buffer = _Buffer(size)
+            if pinned:
+                self._pins = _pin(buffer)
+            return buffer
+
+    def _give_back(self, buffer: _Buffer) -> None:
+        with self._turn:
+            self._free.append(buffer)
 
     def _copy(
         self,
@@ -150,43 +178,25 @@ class Copies:
         shares = [moves[first:last] for first, last in itertools.pairwise([0, *bounds, len(moves)])]
         list(self._movers.map(_move_in_turn, shares))
 
-    def _buffer(self, size: int, *, pinned: bool, heed: Callable[[], None]) -> _Buffer | None:
-        """A buffer of at least this size; None if no memory is to be had, and none will be."""
-        with self._returned:
-            while True:
-                for buffer in self._free:
-                    if len(buffer.memory) >= size and buffer.pinned >= pinned:
-                        self._free.remove(buffer)
-                        self._out += 1
-                        return buffer
-                while self._free:
-                    _unpin(self._free.pop())  # outgrown
-                if self._out < IN_FLIGHT and size < (1 - SPARE) * free_memory():
-                    buffer = _Buffer(size)
-                    self._out += 1
-                    if pinned:
-                        _pin(buffer)
-                    return buffer
-                if not self._out:
-                    return None
-                if not self._returned.wait(LOOK):
-                    heed()
-
-    def _give_back(self, buffer: _Buffer) -> None:
-        with self._returned:
-            self._free.append(buffer)
-            self._out -= 1
-            self._returned.notify()
-
 
 def free_memory() -> int:
     """Bytes that this machine, or the container that this is, has to give."""
-    fields = dict(line.split(":") for line in MEMORY.read_text().splitlines())
-    free = int(fields["MemAvailable"].split()[0]) * 1024
-    try:
-        return min(free, int(LIMIT.read_text()) - int(USED.read_text()))
-    except (OSError, ValueError):  # there is no container, or it has no limit
-        return free
+    free = _fields(MEMORY)["MemAvailable:"] * 1024
+    for limit, used, stat, reclaimable in CONTAINERS:
+        with contextlib.suppress(
+            OSError, ValueError, KeyError
+        ):  # there is none, or without a limit
+            files = _fields(stat)[
+                reclaimable
+            ]  # that were read or written and are kept while there is room
+            free = min(free, int(limit.read_text()) - int(used.read_text()) + files)
+    return max(0, free)
+
+
+def _fields(file: Path) -> dict[str, int]:
+    """The numbers of a file that has a name and a number a line."""
+    lines = (line.split() for line in file.read_text().splitlines())
+    return {name: int(number) for name, number, *_ in lines}
 
 
 def _move_in_turn(moves: Sequence[tuple[int, int, int]]) -> None:
@@ -197,17 +207,16 @@ def _move_in_turn(moves: Sequence[tuple[int, int, int]]) -> None:
 # From GPUs: a copy to pinned memory is a step in the GPU's own order of work, and waits for nobody.
 
 
-def _events() -> list[Any]:
+def _events(gpus: Iterable[str]) -> list[Any]:
     """What comes to pass, a GPU each, when all that it was told to do so far is done."""
-    cuda = sys.modules["torch"].cuda
-    streams = (cuda.current_stream(device) for device in range(cuda.device_count()))
-    return [stream.record_event() for stream in streams]
+    return [sys.modules["torch"].cuda.current_stream(gpu).record_event() for gpu in gpus]
 
 
-def _pin(buffer: _Buffer) -> None:
-    """Keep the buffer where it is in memory, so that a GPU can write there; if it cannot be, it is slower."""
+def _pin(buffer: _Buffer) -> bool:
+    """Keep the buffer where it is in memory, so that a GPU can write there; without that it is slower."""
     runtime = sys.modules["torch"].cuda.cudart()
     buffer.pinned = int(runtime.cudaHostRegister(buffer.address, len(buffer.memory), 0)) == 0
+    return buffer.pinned
 
 
 def _unpin(buffer: _Buffer) -> None:

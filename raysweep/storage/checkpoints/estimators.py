@@ -5,11 +5,10 @@ One rule: skops makes nothing but types that it knows to be harmless, and those 
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import io
 import zipfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from typing import Any
 
 from raysweep.errors import UserError
@@ -22,7 +21,7 @@ def leaf_of(estimator: object) -> Leaf:
     try:
         data = _skops().dumps(estimator)
     except UserError as error:
-        raise ValueError(f"cannot be stored: {error}") from error
+        raise ValueError(str(error)) from error
     except Exception as error:  # whatever its own and foreign parts raise
         raise ValueError(f"skops cannot store: {error}") from error
     return Leaf(kind="estimator", dtype=f"{cls.__module__}.{cls.__qualname__}", data=data)
@@ -40,24 +39,22 @@ def estimator_of(leaf: Leaf, trusted: Collection[str] | None = ()) -> object:
     """
     skops = _skops()
     data = bytes(leaf.flat())
-    with _failure_named():
+    try:
         _check_size(data)
         untrusted = sorted(skops.get_untrusted_types(data=data))
+    except Exception as error:  # skops raises anything
+        raise ValueError(f"skops cannot read it: {error}") from error
     if trusted is not None and (unknown := sorted(set(untrusted).difference(trusted))):
         raise UserError(
             f"is a {leaf.dtype} that holds {', '.join(unknown)}, which a forged file could use to"
             f" crash this process: if you know who wrote it, load it with trusted={unknown!r}"
         )
-    with _failure_named():
-        return skops.loads(data, trusted=untrusted)
-
-
-@contextlib.contextmanager
-def _failure_named() -> Iterator[None]:
     try:
-        yield
-    except Exception as error:  # skops, and the types that it makes, raise anything
-        raise ValueError(f"skops cannot read it: {error}") from error
+        return skops.loads(data, trusted=untrusted)
+    except (
+        Exception
+    ) as error:  # the types that it makes raise anything: they may be of another version
+        raise UserError(f"is a {leaf.dtype} that cannot be made here: {error}") from error
 
 
 def _check_size(data: bytes) -> None:
@@ -72,6 +69,5 @@ def _skops() -> Any:  # noqa: ANN401  (a module that may be absent)
         return importlib.import_module("skops.io")
     except ImportError as error:
         raise UserError(
-            "scikit-learn's estimators need a package that is not installed:"
-            " pip install 'raysweep[sklearn]'"
+            "needs a package that is not installed: pip install 'raysweep[sklearn]'"
         ) from error

@@ -23,8 +23,10 @@ def whole(opened: Opened) -> Any:  # noqa: ANN401  (the tree that was saved)
         UserError: what a leaf needs is not installed, or not trusted.
     """
     with opened.damage_named():
-        values = dict(enumerate(opened.values(opened.rows)))
-        return built(opened, values, opened.rows, 0)
+        values = opened.values(opened.rows)
+    placed = {row: opened.placed(value) for row, value in enumerate(values)}
+    with opened.damage_named():
+        return built(opened, placed, opened.rows, 0)
 
 
 def lazily(opened: Opened) -> Any:  # noqa: ANN401  (a `LazyDict` or `LazyList`, or the only leaf)
@@ -57,12 +59,12 @@ def built(opened: Opened, values: Mapping[int, object], rows: range, depth: int)
 def _taken(opened: Opened, rows: range, depth: int) -> Any:  # noqa: ANN401  (the same)
     with opened.damage_named():
         kind = opened.kind(rows, depth)
-        if not kind:
-            return opened.values(rows)[0]
-        if kind == "files":
-            values = dict(zip(rows, opened.values(rows), strict=True))
-            return built(opened, values, rows, depth)
-    return (LazyDict if kind == "dict" else LazyList)(opened, rows, depth)
+        if kind in {"dict", "list", "tuple"}:
+            return (LazyDict if kind == "dict" else LazyList)(opened, rows, depth)
+        values = opened.values(rows)
+        if kind:
+            return built(opened, dict(zip(rows, values, strict=True)), rows, depth)
+    return opened.placed(values[0])
 
 
 class _Lazy:

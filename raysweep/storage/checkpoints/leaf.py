@@ -29,7 +29,7 @@ class Held(Protocol):
 
     @property
     def device(self) -> str:
-        """The kind of device that they are on, in torch's words."""
+        """The device that they are on, in torch's words: `cpu`, `cuda:0`."""
 
     @property
     def address(self) -> int:

@@ -105,6 +105,8 @@ class Opened:
             raise CheckpointDamagedError(
                 f"checkpoint {self.path} is damaged: {error}; take the one before it"
             ) from error
+        except UserError as error:
+            raise UserError(f"checkpoint {self.path} {error}") from error
 
     def table(self, names: Sequence[str]) -> pa.Table:
         """These columns."""
@@ -196,8 +198,14 @@ class Opened:
             except DECODING_ERRORS as error:
                 raise ValueError(f"{path}: {error}") from error
             except UserError as error:
-                raise UserError(f"checkpoint {self.path}: {path} {error}") from error
+                raise UserError(f"holds {path}, which {error}") from error
         return list(found.values())
+
+    def placed(self, value: Any) -> Any:  # noqa: ANN401  (any leaf's)
+        """A value on the device that tensors go to; what goes wrong there is told by torch."""
+        if self._device is None or not hasattr(value, "to"):
+            return value
+        return value.to(self._device)
 
     def verify(self, rows: range) -> None:
         """Check the checksums of those leaves that have not been checked.
@@ -224,15 +232,13 @@ class Opened:
                 raise ValueError(f"the bytes of {path} fail their checksum")
             self._unverified[row] = False
 
-    def _value(self, leaf: Leaf) -> Any:  # noqa: ANN401  (any leaf's)
+    def _value(self, leaf: Leaf) -> object:
         if leaf.kind == "estimator":
             return estimators.estimator_of(leaf, self._trusted)
         if leaf.kind == "tensor":
             _require_torch()
-        value: Any = decode(leaf)
-        if leaf.kind == "tensor" and self._device is not None:
-            return value.to(self._device)
-        if leaf.kind == "array" and self._mapped:
+        value = decode(leaf)
+        if isinstance(value, np.ndarray) and self._mapped:
             value.flags.writeable = False
         return value
 
@@ -282,6 +288,7 @@ def _schema_and_batch(buffer: pa.Buffer) -> tuple[pa.Schema, pa.RecordBatch]:
         raise ValueError("it holds other than one record batch")
     messages = pa.ipc.MessageReader.open_stream(buffer.slice(8))
     schema = pa.ipc.read_schema(_next_message(messages, "schema"))
+    _check_format(schema)
     if not schema.equals(SCHEMA):
         raise ValueError("its columns are not those of a checkpoint")
     message = _next_message(messages, "record batch")
@@ -292,6 +299,22 @@ def _schema_and_batch(buffer: pa.Buffer) -> tuple[pa.Schema, pa.RecordBatch]:
     if not batch.num_rows:
         raise ValueError("it holds no leaf")
     return schema, batch
+
+
+def _check_format(schema: pa.Schema) -> None:
+    """Refuse a checkpoint of another version, which is not damaged and must not be taken for it.
+
+    Raises:
+        UserError: it is one.
+    """
+    version = (schema.metadata or {}).get(b"raysweep.format", FORMAT.encode()).decode()
+    if not version.isdecimal():
+        raise ValueError("its format is no number")
+    if version != FORMAT:
+        raise UserError(
+            f"is of format {version}, but this raysweep reads {FORMAT}: load it with the version of"
+            " raysweep that wrote it"
+        )
 
 
 def _next_message(messages: pa.ipc.MessageReader, kind: str) -> pa.ipc.Message:
@@ -317,9 +340,7 @@ def _payload(batch: pa.RecordBatch, base: int) -> npt.NDArray[np.int64]:
 def _metadata(schema: pa.Schema, head: memoryview, tail: memoryview) -> dict[str, Any]:
     """What the writer said about the checkpoint, once the file is known to be what was written."""
     found = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
-    version, checksum = found.get("raysweep.format"), found.get("raysweep.checksum", "")
-    if version != FORMAT:
-        raise ValueError(f"its format is {version}, but this raysweep reads {FORMAT} only")
+    checksum = found.get("raysweep.checksum", "")
     if not checksum or checksum_of(head, tail, checksum) != checksum:
         raise ValueError("what it says about its leaves fails its checksum")
     metadata = json.loads(found["raysweep.metadata"])

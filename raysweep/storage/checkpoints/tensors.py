@@ -9,6 +9,7 @@ import importlib
 import sys
 from typing import Any
 
+from raysweep.errors import UserError
 from raysweep.storage.checkpoints.leaf import Bytes, Leaf, check_size
 
 # Bytes an element of a tensor takes, by the name of its dtype in torch.
@@ -30,7 +31,7 @@ class HeldTensor:
     def __init__(self, tensor: Tensor) -> None:
         self._tensor = tensor.detach()
         self.nbytes: int = tensor.nbytes
-        self.device: str = "cpu" if tensor.is_cpu else tensor.device.type
+        self.device: str = "cpu" if tensor.is_cpu else str(tensor.device)
 
     @property
     def address(self) -> int:
@@ -50,7 +51,10 @@ class HeldTensor:
             return
         torch = sys.modules["torch"]
         place = torch.frombuffer(target, dtype=self._tensor.dtype).view(self._tensor.shape)
-        place.copy_(self._tensor, non_blocking=self.device == "cuda")
+        resolved = (
+            self._tensor.resolve_conj().resolve_neg()
+        )  # a copy cannot be resolved unwaited for
+        place.copy_(resolved, non_blocking=resolved.is_cuda)
 
 
 _names: dict[object, str] = {}  # of torch's dtypes that were seen
@@ -93,7 +97,9 @@ def tensor_of(leaf: Leaf) -> Tensor:
     torch = importlib.import_module("torch")
     dtype = getattr(torch, leaf.dtype, None)
     if dtype is None:
-        raise ValueError(f"is a tensor of {leaf.dtype}, which torch {torch.__version__} lacks")
+        raise UserError(
+            f"is a tensor of {leaf.dtype}, which needs a newer torch: {torch.__version__}"
+        )
     if not leaf.nbytes:  # torch.frombuffer refuses an empty buffer
         return torch.empty(leaf.shape, dtype=dtype)
     return torch.frombuffer(leaf.data, dtype=dtype).view(leaf.shape)
