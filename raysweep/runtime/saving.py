@@ -90,6 +90,8 @@ class Saver:
             with self._changed:
                 self._closed = True
                 self._changed.notify_all()
+            if self._thread is not None:  # it saves what is left, also after an interrupt
+                self._thread.join()
             self._copies.close()
 
     def _wait(self, most: int) -> None:

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -32,6 +32,13 @@ T = TypeVar("T")
 TrainingFunction = Callable[["Trial"], object]
 
 RETRY = 1.0  # seconds between tries to save to a storage that takes no writes
+
+
+class _Keeper(NamedTuple):
+    report: int
+    keep: Callable[
+        [checkpoints.Taken], None
+    ]  # make the state durable and announce it for the report
 
 
 class Trial:
@@ -115,9 +122,10 @@ class Trial:
             raise MetricError("report() needs at least one metric: trial.report(accuracy=0.9)")
         with self._turn:
             self._send(given, numbers)
+            keep = None if checkpoint is None else self._keeper()
         self._obey(wait=self._order.sync)
-        if checkpoint is not None:
-            self.save(checkpoint)
+        if keep is not None:
+            self._take(checkpoint, keep)
 
     def save(self, checkpoint: object) -> None:
         """Hand over a checkpoint that belongs to the report before; `report` can take both at once.
@@ -131,10 +139,16 @@ class Trial:
             OSError: an earlier one cannot be saved.
             Stopped: the trial is to end. Let it pass.
         """
-        if self.saved:
-            raise MetricError("save() needs a report before it that has no checkpoint yet")
-        self._saver.take(checkpoint, self._keeper())
-        self._saved_with = self._reports
+        with self._turn:
+            if self.saved:
+                raise MetricError("save() needs a report before it that has no checkpoint yet")
+            keep = self._keeper()
+        self._take(checkpoint, keep)
+
+    def _take(self, checkpoint: object, keep: _Keeper) -> None:
+        """Have a checkpoint saved; leave with it if the machine goes."""
+        self._saver.take(checkpoint, keep.keep)
+        self._saved_with = max(self._saved_with, keep.report)
         self._obey(wait=False)
         if self._leaves:
             self._left = True
@@ -244,7 +258,7 @@ class Trial:
             elif message[1] >= self._reports:
                 wait = False
 
-    def _keeper(self) -> Callable[[checkpoints.Taken], None]:
+    def _keeper(self) -> _Keeper:
         """What makes a checkpoint of the last report durable, and then announces it."""
         report = self._reports
         path = self._folder.checkpoint(self.number, self.attempt, report)
@@ -270,7 +284,7 @@ class Trial:
             with self._turn:
                 self._channel.send(["saved", report, relative, saved.size, saved.checksum])
 
-        return keep
+        return _Keeper(report, keep)
 
     def _give_up(self) -> None:
         """Raise Stopped if the trial has heard that it is to end."""

@@ -117,6 +117,27 @@ def test_what_goes_wrong_reaches_the_trial_once() -> None:
         assert not thread.is_alive()
 
 
+def test_an_interrupt_does_not_leave_anything_unsaved() -> None:
+    """Whoever waits for the end is interrupted, and goes when all is saved."""
+    saved: list[Taken] = []
+    interrupted = threading.Event()
+
+    def save(taken: Taken) -> None:
+        assert interrupted.wait(10)
+        saved.append(taken)
+
+    def hear() -> None:
+        interrupted.set()
+        raise KeyboardInterrupt
+
+    saver = Saver(hear)
+    saver.take(1, save)
+    saver.take(2, save)
+    with pytest.raises(KeyboardInterrupt):
+        saver.close()
+    assert 2 == len(saved)
+
+
 # Within a trial
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import time
+from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +95,38 @@ def test_large_states_are_moved_by_several_threads(monkeypatch: pytest.MonkeyPat
         expected = [*(tensor.numpy().tobytes() for tensor in tensors), np.arange(999).tobytes()]
         assert expected == [bytes(leaf.flat()) for _, leaf in rows]
         made.close()
+
+
+def test_an_interrupted_copy_ends_before_its_memory_is_used_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Threads that go on would write into the next state's copy."""
+    monkeypatch.setattr(copies, "WORTH_THREADS", 1)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(2))
+    ended, move = [], copies._move_in_turn
+
+    def slowly(moves: list[tuple[int, int, int]]) -> None:
+        time.sleep(0.1)
+        move(moves)
+        ended.append(True)
+
+    def interrupt(_: Future[None]) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(copies, "_move_in_turn", slowly)
+    monkeypatch.setattr(Future, "result", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        Copies().taken([torch.ones(1000), torch.ones(1000)])
+    assert [True, True] == ended
+
+
+def test_what_lies_between_the_fields_of_records_is_not_that_of_other_states() -> None:
+    """Padding is no part of an array, and the memory was another state's."""
+    made = Copies()
+    made.taken({"secret": torch.full((1000,), 7.0)}).release()
+    padded = np.dtype([("a", "i1"), ("b", "f8")], align=True)
+    [(_, leaf)] = made.taken(np.zeros(20, padded)[::2]).rows
+    assert bytes(10 * padded.itemsize) == bytes(leaf.flat())
 
 
 def test_what_cannot_change_is_not_copied() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import struct
 import sys
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+import skops.io
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -58,13 +60,23 @@ def test_an_estimator_of_ones_own_is_named(tmp_path: Path) -> None:
         checkpoints.load(tmp_path / "c.arrow")
 
 
-def test_an_archive_that_grows_is_refused(tmp_path: Path) -> None:
-    """A small file cannot ask for a large memory."""
+@pytest.mark.parametrize("told", [10_000_000, 10])
+def test_an_archive_that_grows_is_refused(tmp_path: Path, told: int) -> None:
+    """A small file cannot ask for a large memory, whatever it says of its size."""
     packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_BZIP2) as archive:
         archive.writestr("schema.json", bytes(10_000_000))
-    write(tmp_path / "c.arrow", [((), Leaf(kind="estimator", data=packed.getvalue()))])
+    data = packed.getvalue().replace(struct.pack("<I", 10_000_000), struct.pack("<I", told))
+    write(tmp_path / "c.arrow", [((), Leaf(kind="estimator", data=data))])
     with pytest.raises(CheckpointDamagedError, match="would take more memory than its size"):
+        checkpoints.load(tmp_path / "c.arrow")
+
+
+def test_what_is_no_estimator_is_not_taken_for_one(tmp_path: Path) -> None:
+    """However harmless it is."""
+    data = skops.io.dumps({"a": 1})
+    write(tmp_path / "c.arrow", [((), Leaf(kind="estimator", dtype="sklearn.svm.SVC", data=data))])
+    with pytest.raises(CheckpointDamagedError, match="is a dict and no estimator"):
         checkpoints.load(tmp_path / "c.arrow")
 
 

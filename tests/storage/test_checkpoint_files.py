@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import array
 import os
+import shutil
 from pathlib import Path
 
 import joblib
@@ -98,6 +100,19 @@ def test_a_name_that_leads_elsewhere_is_refused(name: str) -> None:
         Files({name: b""})
 
 
+def test_only_bytes_are_files(tmp_path: Path) -> None:
+    """What could change is copied, and counted in bytes."""
+    mutable, numbers = bytearray(b"12"), memoryview(array.array("i", [1, 2, 3]))
+    files = Files({"a": mutable, "b": numbers, "c": memoryview(b"123456")[::2]})
+    mutable[:] = b"xx"
+    checkpoints.save(tmp_path / "c.arrow", files)
+    loaded = checkpoints.load(tmp_path / "c.arrow")
+    assert [b"12", numbers.tobytes(), b"135"] == [bytes(each) for each in loaded.values()]
+    for wrong in ({"a": "text"}, {"a": None}):
+        with pytest.raises(ValueError, match=r"the file 'a' is of type .*: give its bytes"):
+            Files(wrong)  # type: ignore[arg-type]  # the mistake
+
+
 def test_files_are_unpacked_all_or_none(tmp_path: Path) -> None:
     """Not over what is there, and without a rest where it fails."""
     files = Files({"a": b"1", "b" * 300: b"2"})
@@ -105,8 +120,13 @@ def test_files_are_unpacked_all_or_none(tmp_path: Path) -> None:
         files.unpack(tmp_path / "out")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine").touch()
-    with pytest.raises(OSError, match=r"full: Directory not empty"):
+    with pytest.raises(FileExistsError, match=r"full: Directory not empty"):
         Files({"a": b"1"}).unpack(tmp_path / "full")
+    with pytest.raises(FileExistsError, match=r"mine: Not a directory"):
+        Files({"a": b"1"}).unpack(tmp_path / "full" / "mine")
+    (tmp_path / "own").mkdir(mode=0o700)
+    assert 0o40700 == Files({"a": b"1"}).unpack(tmp_path / "own").stat().st_mode
+    shutil.rmtree(tmp_path / "own")
     assert ["full"] == [path.name for path in tmp_path.iterdir()]
 
 

@@ -226,10 +226,16 @@ def test_subclasses_come_back_as_the_plain_classes(tmp_path: Path) -> None:
     class Colour(enum.IntEnum):
         BLUE = 2
 
+    class Part(str, enum.Enum):  # noqa: UP042  (whose text is not its value)
+        MODEL = "model"
+
     tree = {"o": collections.OrderedDict(a=1), "p": Point(1, 2), "e": Colour.BLUE}
     loaded = round_trip(tmp_path, tree)
     assert loaded == {"o": {"a": 1}, "p": (1, 2), "e": 2}
     assert [type(item) for item in loaded.values()] == [dict, tuple, int]
+    keys = {Part.MODEL: {Colour.BLUE: 1}}
+    assert round_trip(tmp_path, keys) == {"model": {2: 1}}
+    assert round_trip(tmp_path, keys, lazy=True)[Part.MODEL][Colour.BLUE] == 1
 
 
 def test_a_training_run_goes_on_from_its_state(tmp_path: Path) -> None:
@@ -266,21 +272,23 @@ def test_a_training_run_goes_on_from_its_state(tmp_path: Path) -> None:
 def test_what_is_the_same_is_stored_once_and_stays_the_same(tmp_path: Path) -> None:
     """Tied weights come back tied, and take no more room than one of them."""
     tied, array = torch.ones(1000), np.ones(1000)
-    tree = {
+    tree: dict[str, Any] = {
         "a": tied,
         "b": tied.detach(),
         "c": (array, array),
         "d": tied[:500],
         "e": tied.view(10, 100),
     }
+    tree["f"] = tree["e"].detach()
     loaded = round_trip(tmp_path, tree)
     assert bits(tree) == bits(loaded)
     assert loaded["a"] is loaded["b"]
+    assert loaded["e"] is loaded["f"]
     assert loaded["c"][0] is loaded["c"][1]
     loaded["a"].fill_(2)
     assert [1.0, 1.0] == [loaded[name].max().item() for name in "de"]
     told = checkpoints.leaves(tmp_path / "state.arrow").to_pydict()
-    assert ["tensor", "alias", "array", "alias", "tensor", "tensor"] == told["kind"]
+    assert ["tensor", "alias", "array", "alias", "tensor", "tensor", "alias"] == told["kind"]
     lazy = checkpoints.load(tmp_path / "state.arrow", lazy=True)
     assert lazy["b"].data_ptr() == lazy["a"].data_ptr()
 
@@ -323,8 +331,9 @@ def test_a_lazy_checkpoint_reads_what_is_asked_for(tmp_path: Path) -> None:
         lazy["model"]["b"]
     with pytest.raises(CheckpointDamagedError, match=r"bytes of model\.b fail their checksum"):
         checkpoints.load(path)
-    with pytest.raises(KeyError, match="missing"):
-        lazy["model"]["missing"]
+    for key in ("missing", "\ud800", 10**5000, 1.5, True):
+        with pytest.raises(KeyError):
+            checkpoints.load(path, lazy=True)["model"][key]
     with pytest.raises(IndexError):
         lazy["n"][2]
     assert repr(lazy["model"]) == f"<LazyDict of {path}: a.weight, b>"
@@ -356,6 +365,21 @@ def recursive() -> list[object]:
     return itself
 
 
+def shrunk(step: int = 1) -> torch.Tensor:
+    """A tensor whose memory was given back, as sharded ones do between two uses."""
+    tensor = torch.ones(10)[2::step]
+    tensor.untyped_storage().resize_(0)
+    return tensor
+
+
+class Failing:
+    """What has a state, but not now."""
+
+    def state_dict(self) -> dict[str, int]:
+        """There is none."""
+        raise RuntimeError("no state today")
+
+
 class Masked(torch.Tensor):
     """A tensor whose class means something."""
 
@@ -374,6 +398,9 @@ class Masked(torch.Tensor):
         ({"x": torch.ones(2, device="meta")}, "^x is a torch.Tensor that is on the meta device"),
         ({"x": torch.ones(2).as_subclass(Masked)}, "^x is a .*Masked that is not a plain tensor"),
         ({"x": torch.empty(2, dtype=torch.bits8)}, "^x is a torch.Tensor that has the dtype"),
+        ({"x": shrunk()}, "^x is a torch.Tensor that has lost its memory"),
+        ({"x": shrunk(2)}, "^x is a torch.Tensor that has lost its memory"),
+        ({"x": {"y": Failing()}}, r"^x\.y no state today"),
         ({"x": torch.ones([1] * 65)}, "^x is a torch.Tensor that has 65 dimensions"),
         ({"a": {True: 1}}, r"^a has the key True of type bool: .*store str\(key\)"),
         ({"a": {(1, 2): 1}}, r"^a has the key \(1, 2\) of type tuple"),
@@ -738,6 +765,7 @@ def forge(path: Path, rows: list[dict[str, Any]]) -> None:
         ([{"steps": ("//etc/x",), "kind": "file"}], "is no name of a file in a folder"),
         ([{"steps": ("/a/./b",), "kind": "file"}], "is no name of a file in a folder"),
         ([{"steps": ("/a\0b",), "kind": "file"}], "is no name of a file in a folder"),
+        ([{"steps": ("/" + "a/" * 20_000 + "a",), "kind": "file"}], "too long for a file's name"),
         ([{"steps": ("/",), "kind": "file"}], "is no name of a file in a folder"),
         (
             [{"steps": ("/a",), "kind": "file"}, {"steps": ("/a/b",), "kind": "file"}],
@@ -747,6 +775,8 @@ def forge(path: Path, rows: list[dict[str, Any]]) -> None:
         ([{"steps": ("/a",), "kind": "bytes"}], "holds among its files what is none"),
         ([{"steps": ("/a", ".b")}], "holds among its files what is none"),
         ([{"kind": "estimator"}], "x: skops cannot read it"),
+        ([{"kind": "scalar", "dtype": "<U2", "shape": (), "data": b"\xff" * 8}], "x: "),
+        ([{"dtype": "<M8[0s]", "shape": (1,)}], "which no checkpoint holds"),
     ],
 )
 def test_hostile_files_are_refused(
@@ -791,6 +821,33 @@ def test_compressed_files_are_refused_before_they_are_unpacked(tmp_path: Path, c
     with pytest.raises(CheckpointDamagedError, match="its rows are compressed"):
         checkpoints.load(path)
     assert pa.default_memory_pool().max_memory() == peak
+
+
+@pytest.mark.parametrize("column", ["path", "steps", "kind", "crc32"])
+def test_nulls_are_refused(tmp_path: Path, column: str) -> None:
+    """A column that says it has none is asked."""
+    schema = SCHEMA.with_metadata({"raysweep.format": "2"})
+    row = {"path": "x", "steps": [".x"], "kind": "none", "dtype": "", "shape": [], "nbytes": 0,
+           "crc32": 0, "bytes": bytes(64)} | {column: [None] if column == "steps" else None}  # fmt: skip
+    arrays = [pa.array([row[field.name]], pa.field("", field.type).type) for field in schema]
+    with pa.ipc.new_file(str(tmp_path / "c.arrow"), schema) as writer:
+        writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
+    with pytest.raises(CheckpointDamagedError, match="it holds nulls"):
+        checkpoints.load(tmp_path / "c.arrow", verify=False)
+
+
+def test_a_footer_that_leads_elsewhere_is_refused(saved: Path) -> None:
+    """Readers that come through the footer and this one would see two different files."""
+    whole = bytearray(saved.read_bytes())
+    [size] = struct.unpack_from("<i", whole, len(whole) - 10)
+    with pa.ipc.open_file(saved) as file:
+        start = 16 + struct.unpack_from("<i", whole, 12)[0]
+        assert file.num_record_batches == 1
+    listed = whole.index(struct.pack("<q", start), len(whole) - 10 - size)
+    whole[listed : listed + 8] = struct.pack("<q", start + 8)
+    saved.write_bytes(whole)
+    with pytest.raises(CheckpointDamagedError, match="its footer lists another batch than the"):
+        checkpoints.load(saved)
 
 
 def test_messages_out_of_their_order_are_refused(saved: Path) -> None:

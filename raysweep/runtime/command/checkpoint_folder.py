@@ -48,13 +48,13 @@ class CheckpointFolder:
             standing = self._standing()
             if standing == self._taken or not standing:
                 return None
-            files = Files({name: (self.path / name).read_bytes() for name in standing})
+            contents = {name: (self.path / name).read_bytes() for name in standing}
             if standing != self._standing():
                 return None
         except FileNotFoundError:  # it was there a moment ago
             return None
         self._taken = standing
-        return Found(files, max(each.changed for each in standing.values()) / 1e9)
+        return Found(Files(contents), max(each.changed for each in standing.values()) / 1e9)
 
     def _standing(self) -> dict[str, _Stand]:
         """Each file as it stands; nothing but regular files, none that a link leads to."""

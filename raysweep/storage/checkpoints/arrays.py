@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from raysweep.storage.checkpoints.leaf import DECODING_ERRORS, Bytes, Leaf, check_size
 
 # numpy's names of dtypes that are plain bytes: byte order, letter, size, unit of time. No objects.
-_PLAIN_DTYPE = re.compile(r"[<>|][biufcmMSUV][0-9]{0,9}(\[[0-9]{0,9}[a-zA-Z]{1,2}\])?")
+_PLAIN_DTYPE = re.compile(r"[<>|][biufcmMSUV][0-9]{0,9}(\[([1-9][0-9]{0,8})?[a-zA-Z]{1,2}\])?")
 
 
 class HeldArray:
@@ -33,11 +34,15 @@ class HeldArray:
 
     def flat(self) -> Bytes:
         """The elements, a copy unless they lie flat."""
-        return np.ascontiguousarray(self._array).reshape(-1).view(np.uint8).data
+        flat = self._array
+        if not flat.flags.c_contiguous:
+            flat = np.zeros(flat.shape, flat.dtype)  # the padding of records is not copied
+            flat[...] = self._array
+        return flat.reshape(-1).view(np.uint8).data
 
     def copy_to(self, target: memoryview) -> None:
         """Copy them."""
-        np.ndarray(self._array.shape, self._array.dtype, buffer=target)[...] = self._array
+        target[:] = self.flat()
 
 
 def leaf_of(array: np.ndarray[Any, Any]) -> Leaf:
@@ -48,11 +53,21 @@ def leaf_of(array: np.ndarray[Any, Any]) -> Leaf:
     return Leaf(kind="array", dtype=dtype, shape=array.shape, data=HeldArray(array))
 
 
+def identity(array: np.ndarray[Any, Any]) -> object:
+    """What two arrays have in common that are the same elements of the same memory."""
+    return array.ctypes.data, array.dtype, array.shape, array.strides
+
+
 def array_of(leaf: Leaf) -> np.ndarray[Any, Any]:
     """The array of a leaf, in the memory of its data."""
     dtype = _dtype(leaf.dtype)
     check_size(leaf, dtype.itemsize)
-    return np.ndarray(leaf.shape, dtype, buffer=leaf.flat())
+    array = np.ndarray(leaf.shape, dtype, buffer=leaf.flat())
+    if dtype.kind == "U" and array.size:  # numpy makes Python's strings of these without a look
+        codes = array.reshape(-1).view(np.dtype(np.uint32).newbyteorder(dtype.byteorder))
+        if codes.max() > sys.maxunicode:
+            raise ValueError("holds characters that there are not")
+    return array
 
 
 def leaf_of_scalar(scalar: np.generic) -> Leaf:

@@ -16,6 +16,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from concurrent import futures
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -176,7 +177,12 @@ class Copies:
             return
         bounds = [bisect.bisect(ends, ends[-1] * share // threads) for share in range(1, threads)]
         shares = [moves[first:last] for first, last in itertools.pairwise([0, *bounds, len(moves)])]
-        list(self._movers.map(_move_in_turn, shares))
+        moving = [self._movers.submit(_move_in_turn, share) for share in shares]
+        try:
+            for each in moving:
+                each.result()
+        finally:  # an interrupt must not leave them moving what somebody frees
+            futures.wait(moving)
 
 
 def free_memory() -> int:

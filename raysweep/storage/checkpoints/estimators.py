@@ -50,18 +50,26 @@ def estimator_of(leaf: Leaf, trusted: Collection[str] | None = ()) -> object:
             f" crash this process: if you know who wrote it, load it with trusted={unknown!r}"
         )
     try:
-        return skops.loads(data, trusted=untrusted)
+        made = skops.loads(data, trusted=untrusted)
     except (
         Exception
-    ) as error:  # the types that it makes raise anything: they may be of another version
+    ) as error:  # the types that it makes may be of another version: they raise anything
         raise UserError(f"is a {leaf.dtype} that cannot be made here: {error}") from error
+    if not isinstance(made, importlib.import_module("sklearn.base").BaseEstimator):
+        raise TypeError(f"is a {type(made).__name__} and no estimator")
+    return made
 
 
 def _check_size(data: bytes) -> None:
-    """Refuse an archive that would unpack to more than itself."""
+    """Refuse an archive that would unpack to more than itself; ours are not compressed."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        if sum(entry.file_size for entry in archive.infolist()) > len(data):
-            raise ValueError("it would take more memory than its size")
+        entries = archive.infolist()
+    stored = all(
+        entry.compress_type == zipfile.ZIP_STORED and entry.compress_size == entry.file_size
+        for entry in entries
+    )
+    if not stored or sum(entry.file_size for entry in entries) > len(data):
+        raise ValueError("it would take more memory than its size")
 
 
 def _skops() -> Any:  # noqa: ANN401  (a module that may be absent)

@@ -6,14 +6,20 @@ was, all of them or none.
 
 from __future__ import annotations
 
+import errno
+import itertools
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Self
 
+from raysweep.storage.atomic import PARTIAL
 from raysweep.storage.checkpoints.leaf import Bytes, Held
+
+LONGEST = 4096  # characters of a path, as Linux has it
 
 
 class HeldFile:
@@ -53,9 +59,9 @@ class Files(Mapping[str, memoryview]):
     empty folders are not kept.
     """
 
-    def __init__(self, held: Mapping[str, Bytes | Held]) -> None:
+    def __init__(self, held: Mapping[str, Bytes | bytearray | Held]) -> None:
         check_names(held)
-        self.held = dict(held)  # the bytes of each as they were given
+        self.held = {name: _checked(name, each) for name, each in held.items()}
 
     @classmethod
     def of(cls, folder: Path) -> Self:
@@ -104,24 +110,38 @@ class Files(Mapping[str, memoryview]):
         """Write the files into a folder that is not there yet, or empty; returns it.
 
         Raises:
-            FileExistsError: there is something in it.
+            FileExistsError: there is something in it, or it is no folder.
             OSError: the files cannot be written; none is there then.
         """
-        place = Path(folder)
+        place = Path(folder).absolute()
         place.parent.mkdir(parents=True, exist_ok=True)
-        making = place.with_name(f".{place.name}-{secrets.token_hex(4)}.tmp")
+        making = place.with_name(f".{secrets.token_hex(8)}{PARTIAL}")
         making.mkdir()
         try:
             for name, content in self.items():
                 path = making / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(content)
+            if place.is_dir():
+                making.chmod(stat.S_IMODE(place.stat().st_mode))
             making.rename(place)  # which replaces an empty folder
         except OSError as error:
-            raise type(error)(error.errno, f"{place}: {error.strerror}") from error
+            taken = error.errno in {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}
+            kind = FileExistsError if taken else type(error)
+            raise kind(error.errno, f"{place}: {error.strerror}") from error
         finally:
             shutil.rmtree(making, ignore_errors=True)
         return place
+
+
+def _checked(name: str, held: object) -> Bytes | Held:
+    """A file's bytes, which will not change, or how they are had."""
+    if isinstance(held, bytes | HeldFile):
+        return held
+    if isinstance(held, bytearray | memoryview):
+        view = memoryview(held)
+        return view if view.readonly and view.contiguous and view.format == "B" else bytes(view)
+    raise ValueError(f"the file {name!r} is of type {type(held).__name__}: give its bytes")
 
 
 def check_names(names: Iterable[str]) -> None:
@@ -130,15 +150,18 @@ def check_names(names: Iterable[str]) -> None:
     Raises:
         ValueError: there is one.
     """
-    known = set(names)
-    for name in known:
-        parts = name.split("/")
-        if "\0" in name or {"", ".", ".."} & set(parts):
+    listed = list(names)
+    for name in listed:
+        if not isinstance(name, str) or len(name) > LONGEST:
+            raise ValueError(f"{str(name)[:40]!r} is no string, or too long for a file's name")
+        if "\0" in name or {"", ".", ".."} & set(name.split("/")):
             raise ValueError(f"{name!r} is no name of a file in a folder")
         if not name.isascii() and name != name.encode("utf-8", "replace").decode():
             raise ValueError(f"{name!r} is no valid Unicode: rename it")
-        if above := known & {str(parent) for parent in PurePosixPath(name).parents}:
-            raise ValueError(f"{above.pop()!r} is both a file and a folder")
+    in_order = sorted(name.split("/") for name in listed)  # a file, then what would be within it
+    for above, below in itertools.pairwise(in_order):
+        if below[: len(above)] == above:
+            raise ValueError(f"{'/'.join(above)!r} is both a file and a folder")
 
 
 def _files_in(folder: Path) -> Iterator[Path]:

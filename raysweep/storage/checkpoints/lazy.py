@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from raysweep.storage.checkpoints.files import Files
 from raysweep.storage.checkpoints.reading import Opened
-from raysweep.storage.checkpoints.trees import Branch, step_to
+from raysweep.storage.checkpoints.trees import Branch, is_key, step_to
 
 
 def whole(opened: Opened) -> Any:  # noqa: ANN401  (the tree that was saved)
@@ -72,6 +72,7 @@ class _Lazy:
 
     def __init__(self, opened: Opened, rows: range, depth: int) -> None:
         self._opened, self._rows, self._depth = opened, rows, depth
+        self._asked = False  # for one item
 
     @cached_property
     def _branch(self) -> Branch:
@@ -104,11 +105,12 @@ class LazyDict(_Lazy, Mapping[Any, Any]):
         return self._found(key) is not None
 
     def _found(self, key: object) -> range | None:
-        """The rows of an item; one is sooner found than all."""
-        if "_branch" in vars(self) or not isinstance(key, str | int):
+        """The rows of an item; one is sooner found than all, but not a second."""
+        if self._asked or not is_key(key):
             return self._branch.get(cast("str | int", key))
+        self._asked = True
         with self._opened.damage_named():
-            return self._opened.find(self._rows, self._depth, step_to(key))
+            return self._opened.find(self._rows, self._depth, step_to(cast("str | int", key)))
 
     def __iter__(self) -> Iterator[Any]:
         """The keys, in their order."""
@@ -118,9 +120,13 @@ class LazyDict(_Lazy, Mapping[Any, Any]):
 class LazyList(_Lazy, Sequence[Any]):
     """A list or a tuple of a checkpoint whose items are read when they are taken."""
 
+    @cached_property
+    def _places(self) -> list[range]:
+        return list(self._branch.values())
+
     def __getitem__(self, index: Any) -> Any:  # noqa: ANN401  (a number or a slice, any item)
         """An item, or a list of several; a container is lazy as well."""
-        found = list(self._branch.values())[index]
+        found = self._places[index]
         return (
             [self._item(rows) for rows in found] if isinstance(found, list) else self._item(found)
         )

@@ -14,7 +14,9 @@ from typing import Protocol, TypeAlias
 Bytes: TypeAlias = "bytes | memoryview"  # flat, one byte an item
 
 # What decoding damaged content raises, whoever notices: our modules, numpy, torch or struct.
-DECODING_ERRORS = (ValueError, TypeError, KeyError, OverflowError, RuntimeError, struct.error)
+DECODING_ERRORS = (
+    ValueError, TypeError, KeyError, OverflowError, RuntimeError, SystemError, struct.error,
+)  # fmt: skip
 
 # numpy allows no more, and torch computes with no more.
 _MAX_DIMENSIONS = 64

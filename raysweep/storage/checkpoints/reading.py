@@ -147,13 +147,13 @@ class Opened:
         Raises:
             ValueError: it is there twice.
         """
-        wanted = step.encode()
+        wanted = step.encode("utf-8", "surrogatepass")
         _, ends, data = self._steps.buffers()
         starts = np.frombuffer(ends, "<i4", len(self._steps) + 1)
         nexts = self._first_steps[rows.start : rows.stop] + depth
         alike = np.flatnonzero(starts[nexts + 1] - starts[nexts] == len(wanted)).tolist()
         at = zip(alike, starts[nexts[alike]].tolist(), strict=True)
-        texts = memoryview(data)
+        texts = memoryview(data).cast("B")
         found = [row for row, start in at if texts[start : start + len(wanted)] == wanted]
         if not found:
             return None
@@ -298,7 +298,28 @@ def _schema_and_batch(buffer: pa.Buffer) -> tuple[pa.Schema, pa.RecordBatch]:
     batch.validate(full=True)
     if not batch.num_rows:
         raise ValueError("it holds no leaf")
+    lists = (batch.column(name).values for name in ("steps", "shape"))
+    if any(values.null_count for values in (*batch.columns, *lists)):
+        raise ValueError("it holds nulls")
+    _check_footer(memoryview(buffer))
     return schema, batch
+
+
+def _check_footer(file: memoryview) -> None:
+    """Make sure that whoever comes through the footer finds the batch that follows the schema.
+
+    The footer is a FlatBuffer, laid out by Arrow's `File.fbs`: its field 3 lists where batches begin.
+    """
+    [size] = struct.unpack_from("<i", file, len(file) - len(_MAGIC) - 4)
+    footer = file[len(file) - len(_MAGIC) - 4 - size :]
+    [root] = struct.unpack_from("<I", footer)
+    if (field := _field(footer, root, 3)) is None:
+        raise ValueError("its footer lists no batch")
+    [distance] = struct.unpack_from("<I", footer, field)
+    [listed] = struct.unpack_from("<q", footer, field + distance + 4)
+    [schema] = struct.unpack_from("<i", file, len(_MAGIC) + 2 + 4)
+    if listed != len(_MAGIC) + 2 + 8 + schema:
+        raise ValueError("its footer lists another batch than the first")
 
 
 def _check_format(schema: pa.Schema) -> None:

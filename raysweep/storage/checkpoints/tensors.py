@@ -72,23 +72,29 @@ def leaf_of(tensor: Tensor) -> Leaf:
         raise ValueError(f"is quantised ({tensor.dtype}): store value.dequantize()")
     if tensor.is_meta:
         raise ValueError("is on the meta device and has no elements: store it once it has some")
+    if _reach(tensor) > tensor.untyped_storage().nbytes():
+        raise ValueError("has lost its memory, as a sharded one may: gather it first")
     if dtype not in ITEMSIZES:
         raise ValueError(f"has the dtype {tensor.dtype}: store value.view(torch.uint8)")
     return Leaf(kind="tensor", dtype=dtype, shape=tuple(tensor.shape), data=HeldTensor(tensor))
 
 
-def place(tensor: Tensor) -> object:
-    """Where a tensor's elements are."""
-    return tensor.device, tensor.data_ptr()
+def _reach(tensor: Tensor) -> int:
+    """How many bytes of its storage a tensor needs to be there."""
+    if not tensor.nbytes:
+        return 0
+    if tensor.is_contiguous():
+        return int(tensor.storage_offset() * tensor.itemsize + tensor.nbytes)
+    last = sum((size - 1) * step for size, step in zip(tensor.shape, tensor.stride(), strict=True))
+    return int((tensor.storage_offset() + last + 1) * tensor.itemsize)
 
 
-def same(tensor: Tensor, other: Tensor) -> bool:
-    """Whether two tensors that begin at one place are the same elements in the same order."""
-    kinds = (
-        (each.dtype, each.shape, each.stride(), each.is_conj(), each.is_neg())
-        for each in (tensor, other)
-    )
-    return next(kinds) == next(kinds)
+def identity(tensor: Tensor) -> object:
+    """What two tensors have in common that are the same elements of the same memory."""
+    return (
+        tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride(),
+        tensor.is_conj(), tensor.is_neg(),
+    )  # fmt: skip
 
 
 def tensor_of(leaf: Leaf) -> Tensor:

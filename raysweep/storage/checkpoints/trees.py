@@ -17,12 +17,12 @@ A step is text whose first character says what is stepped into:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from raysweep.errors import UnstorableError
-from raysweep.storage.checkpoints import kinds, tensors
+from raysweep.storage.checkpoints import arrays, kinds, tensors
 from raysweep.storage.checkpoints.files import Files
 from raysweep.storage.checkpoints.leaf import Leaf
 
@@ -39,7 +39,13 @@ _STEP = re.compile(
 _STEPS_INTO = {
     "number": "dict", "item": "list", "part": "tuple", "file": "files"
 }  # fmt: skip
-ALIASED = ("tensor", "array")  # the kinds of leaves that others can be the same as
+_IDENTITIES: Mapping[str, Callable[[Any], object]] = {
+    "tensor": tensors.identity,
+    "array": arrays.identity,
+}
+ALIASED = frozenset(_IDENTITIES)  # the kinds of leaves that others can be the same as
+# What the user's values, their libraries and the file system raise.
+_REFUSALS = (UnstorableError, ValueError, TypeError, RuntimeError, OSError)
 _INT_KEYS = range(-(2**63), 2**63)  # what any reader of the file can hold
 
 
@@ -62,16 +68,12 @@ def flatten(tree: object) -> Iterator[tuple[Steps, Leaf]]:
     Raises:
         UnstorableError: If something in the tree cannot be stored; the message names its path.
     """
-    known: dict[object, tuple[int, Any]] = {}  # by its place: the row, and the tensor or array
+    first: dict[object, int] = {}  # rows, by what the elements of tensors and arrays are
     for row, (steps, value, leaf) in enumerate(_flattened(tree, ())):
-        if leaf.kind not in ALIASED or not leaf.nbytes:
-            yield steps, leaf
-            continue
-        tensor = leaf.kind == "tensor"
-        place = tensors.place(value) if tensor else id(value)
-        first, other = known.setdefault(place, (row, value))
-        same = first < row and (not tensor or tensors.same(value, other))
-        yield steps, alias(leaf, first) if same else leaf
+        known = row
+        if leaf.nbytes and (identity := _IDENTITIES.get(leaf.kind)):
+            known = first.setdefault(identity(value), row)
+        yield steps, leaf if known == row else alias(leaf, known)
 
 
 def alias(leaf: Leaf, row: int) -> Leaf:
@@ -114,8 +116,13 @@ def kind_into(step: str) -> str:
 
 
 def step_to(key: str | int) -> str:
-    """The step to an item of a dict."""
-    return f".{key}" if isinstance(key, str) else f"#{key}"
+    """The step to an item of a dict; of an enum's member it is the value that counts."""
+    return f".{str.__str__(key)}" if isinstance(key, str) else f"#{int(key)}"
+
+
+def is_key(key: object) -> bool:
+    """Whether a dict of a checkpoint can have this key."""
+    return isinstance(key, str) or (isinstance(key, int) and int(key) in _INT_KEYS)
 
 
 def readable(steps: Sequence[str]) -> str:
@@ -139,7 +146,7 @@ def _flattened(value: object, steps: Steps) -> Iterator[tuple[Steps, object, Lea
         value = _plain(value)
         inner = value if isinstance(value, dict | list | tuple | Files) else None
         leaf = None if inner else kinds.encode(value)
-    except (UnstorableError, ValueError, OSError) as error:
+    except _REFUSALS as error:
         raise UnstorableError(f"{readable(steps) or 'the state'} {error}") from error
     if leaf is not None:
         yield steps, value, leaf
@@ -174,13 +181,13 @@ def _key_step(key: object, steps: Steps) -> str:
     if isinstance(key, str):
         if not key.isascii() and key != key.encode("utf-8", "replace").decode():
             raise _bad_key(steps, key, "which is no valid Unicode: rename it")
-        return f".{key}"
+        return step_to(key)
     if isinstance(key, bool) or not isinstance(key, int):
         kind = f"of type {type(key).__name__}"
         raise _bad_key(steps, key, f"{kind}: a key must be a string or an int, so store str(key)")
-    if key not in _INT_KEYS:
+    if not is_key(key):
         raise _bad_key(steps, key, "of more than 64 bits: store str(key)")
-    return f"#{int(key)}"
+    return step_to(key)
 
 
 def _bad_key(steps: Steps, key: object, what: str) -> UnstorableError:
