@@ -42,7 +42,7 @@ from raysweep.storage.checkpoints.trees import (
 _MAGIC = b"ARROW1"  # at both ends; at the start two zeros follow
 _TELLING = ("path", "kind", "dtype", "shape")  # the columns that say what a leaf's bytes are
 _THREADS = 4  # that compute checksums; memory is not faster than that
-_WORTH_THREADS = 2**24  # bytes
+_WORTH_THREADS = 2**26  # bytes
 
 # What reading a damaged file raises: pyarrow's own errors, and OSError where it ends too early.
 _READING_ERRORS = (*DECODING_ERRORS, pa.ArrowException, OSError, StopIteration, IndexError)
