@@ -6,6 +6,7 @@ One rule: each round takes every way once, beginning with another each time, so 
 from __future__ import annotations
 
 import gc
+import itertools
 import os
 import statistics
 import tempfile
@@ -118,9 +119,9 @@ def _in_turns(
     each: list[Way], rounds: int, work: Callable[[Way], object], rest: float = 0.0
 ) -> Took:
     took: Took = {way.name: [] for way in each}
+    orders = list(itertools.permutations(each))
     for number in range(rounds):
-        first = number % len(each)
-        for way in each[first:] + each[:first]:
+        for way in orders[7 * number % len(orders)]:  # another before each of them each time
             if rest:
                 os.sync()
                 time.sleep(rest)

@@ -86,11 +86,16 @@ class Trial:
     def checkpoint(self) -> Any:  # noqa: ANN401  (the tree that the user's own code saved)
         """The state to continue from: what an earlier attempt saved last, or None.
 
-        A function that saves checkpoints asks for this once, before its first report. One that
-        does not starts over when its machine is lost, and its curve begins anew.
+        A function that saves checkpoints asks for this once, before its first report, after which
+        it is not kept. One that does not starts over when its machine is lost, and its curve begins anew.
         """
         self._asked = True
         return self._restored
+
+    @property
+    def restored(self) -> bool:
+        """Whether there was such a state."""
+        return bool(self._order.checkpoint)
 
     def report(
         self,
@@ -234,6 +239,7 @@ class Trial:
         if self._reports == 0 and self._restored is not None and not self._asked:
             self._channel.send(["fresh"])
             self._interval = 0
+        self._restored = None  # it may take as much memory as the training
         if tuple(given) != self._names:
             names = metric.names(given)
             self._channel.send(["metrics", names])

@@ -217,7 +217,7 @@ class CommandTrial:
             kind = f"{how}: {kind_of(output)}"
             raise CommandError(f"{how}: {told}" if told else how, output, kind=kind)
         metric = self._spec.objective.metric
-        restored = trial.checkpoint() is not None  # what it logged before counts up to there
+        restored = trial.restored  # what it logged before counts up to there
         if metric not in tracking.seen and (code or not restored):
             raise CommandError(f"primary metric {metric!r} never logged ({_saw(tracking)})", output)
 

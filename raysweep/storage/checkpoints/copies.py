@@ -188,13 +188,11 @@ class Copies:
 def free_memory() -> int:
     """Bytes that this machine, or the container that this is, has to give."""
     free = _fields(MEMORY)["MemAvailable:"] * 1024
-    for limit, used, stat, reclaimable in CONTAINERS:
-        with contextlib.suppress(
-            OSError, ValueError, KeyError
-        ):  # there is none, or without a limit
-            files = _fields(stat)[
-                reclaimable
-            ]  # that were read or written and are kept while there is room
+    for limit, used, stat, inactive in CONTAINERS:
+        # There may be no container of this kind, or none with a limit. What it keeps of files that
+        # it has read or written goes when there is no room.
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            files = _fields(stat)[inactive]
             free = min(free, int(limit.read_text()) - int(used.read_text()) + files)
     return max(0, free)
 

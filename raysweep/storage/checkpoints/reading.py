@@ -7,7 +7,6 @@ proportion to the file: no size that it names is allocated.
 from __future__ import annotations
 
 import contextlib
-import importlib
 import itertools
 import json
 import mmap as memory
@@ -120,14 +119,14 @@ class Opened:
         Raises:
             ValueError: they contradict each other.
         """
-        deep = np.diff(self._first_steps[rows.start : rows.stop + 1])
-        if len(rows) == 1 and deep[0] == depth:
+        firsts = self._first_steps[rows.start : rows.stop + 1]
+        if len(rows) == 1 and firsts[1] - firsts[0] == depth:
             return ""
         if depth >= MAX_DEPTH:
             raise ValueError(f"{self._name(rows, 8)}... is nested more than {MAX_DEPTH} deep")
-        if (deep <= depth).any():
+        if (np.diff(firsts) <= depth).any():
             raise ValueError(f"{self._name(rows, depth)} is there twice")
-        first = self._steps[self._first_steps[rows.start] + depth].as_py()
+        first = self._steps[firsts[0] + depth].as_py()
         with self._contradiction_named(rows, depth):
             return kind_into(first)
 
@@ -235,8 +234,6 @@ class Opened:
     def _value(self, leaf: Leaf) -> object:
         if leaf.kind == "estimator":
             return estimators.estimator_of(leaf, self._trusted)
-        if leaf.kind == "tensor":
-            _require_torch()
         value = decode(leaf)
         if isinstance(value, np.ndarray) and self._mapped:
             value.flags.writeable = False
@@ -251,16 +248,6 @@ class Opened:
         if kind not in ALIASED or (dtype, tuple(shape)) != (leaf.dtype, leaf.shape):
             raise ValueError("is the same as a leaf that is another")
         return found[other] if other in found else self.values(range(other, other + 1))[0]
-
-
-def _require_torch() -> None:
-    try:
-        importlib.import_module("torch")
-    except ImportError as error:
-        raise UserError(
-            f"is a tensor, but torch cannot be imported here ({error}): install it with"
-            " `pip install 'raysweep[torch]'`"
-        ) from error
 
 
 def _content(path: str | os.PathLike[str], *, mapped: bool) -> memory.mmap:

@@ -98,14 +98,28 @@ def identity(tensor: Tensor) -> object:
 
 
 def tensor_of(leaf: Leaf) -> Tensor:
-    """The tensor of a leaf, in the memory of its data."""
+    """The tensor of a leaf, in the memory of its data.
+
+    Raises:
+        UserError: torch is not installed, or lacks the dtype.
+    """
     check_size(leaf, ITEMSIZES[leaf.dtype])
-    torch = importlib.import_module("torch")
+    torch = sys.modules.get("torch") or _imported()
     dtype = getattr(torch, leaf.dtype, None)
     if dtype is None:
         raise UserError(
             f"is a tensor of {leaf.dtype}, which needs a newer torch: {torch.__version__}"
         )
-    if not leaf.nbytes:  # torch.frombuffer refuses an empty buffer
+    if not leaf.data:  # torch.frombuffer refuses an empty buffer
         return torch.empty(leaf.shape, dtype=dtype)
     return torch.frombuffer(leaf.data, dtype=dtype).view(leaf.shape)
+
+
+def _imported() -> Any:  # noqa: ANN401  (a module)
+    try:
+        return importlib.import_module("torch")
+    except ImportError as error:
+        raise UserError(
+            f"is a tensor, but torch cannot be imported here ({error}): install it with"
+            " `pip install 'raysweep[torch]'`"
+        ) from error
