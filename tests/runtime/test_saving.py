@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import sys
 import threading
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -279,6 +280,25 @@ def test_what_a_checkpoint_cannot_be_restored_for_is_the_trials_end(
     kind, ending, error, *_, damaged = listener.heard[-1]
     assert ("end", "raised", "") == (kind, ending, damaged)
     assert "holds w, which is a tensor, but torch cannot be imported here" in error
+
+
+def test_a_restored_state_is_not_kept_for_longer_than_it_is_of_use(
+    listener: Listener, order: Order
+) -> None:
+    """After the first report the training has its own, which may be as large."""
+    checkpoints.save(Path(order.folder) / "c.arrow", {"w": torch.ones(3)})
+    given: list[weakref.ref[torch.Tensor]] = []
+
+    def train(trial: Trial) -> None:
+        assert trial.restored
+        given.append(weakref.ref(trial.checkpoint()["w"]))
+        trial.report(score=1)
+        assert trial.checkpoint() is None
+        assert trial.restored
+
+    run(train, dataclasses.replace(order, checkpoint="c.arrow"), listener)
+    assert "returned" == listener.heard[-1][1]
+    assert [None] == [reference() for reference in given]
 
 
 def test_what_cannot_be_stored_is_said_at_once(listener: Listener, order: Order) -> None:

@@ -6,6 +6,7 @@ proportion to the file: no size that it names is allocated.
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import itertools
 import json
@@ -15,17 +16,15 @@ import struct
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 from zlib_ng.zlib_ng import crc32
 
 from raysweep.errors import CheckpointDamagedError, UserError
 from raysweep.storage.checkpoints import estimators
-from raysweep.storage.checkpoints.frame import ALIGNMENT, FORMAT, SCHEMA, checksum_of
+from raysweep.storage.checkpoints.frame import ALIGNMENT, FORMAT, SCHEMA, aligned, checksum_of
 from raysweep.storage.checkpoints.kinds import decode
 from raysweep.storage.checkpoints.leaf import DECODING_ERRORS, Leaf
 from raysweep.storage.checkpoints.trees import (
@@ -74,21 +73,22 @@ class Opened:
     ) -> None:
         self.path = os.fspath(path)
         self._mapped, self._verify, self._device, self._trusted = mapped, verify, device, trusted
-        content = _content(path, mapped=mapped)
+        content = _content(self.path, mapped=mapped)
         with self.damage_named():
             if content[:8] != _MAGIC + bytes(2) or content[-len(_MAGIC) :] != _MAGIC:
                 raise ValueError("it is cut short, or no Arrow file")
             schema, self._batch = _schema_and_batch(pa.py_buffer(content))
+            self._columns = dict(zip(SCHEMA.names, self._batch.columns, strict=True))
+            if any(column.null_count for column in self._columns.values()):
+                raise ValueError("it holds nulls")
+            self._steps = _items(self._columns["steps"])
             self._content = memoryview(content)
-            self._starts = _payload(self._batch, pa.py_buffer(content).address)
+            self._sizes = _numbers(self._columns["nbytes"].buffers()[1], "q", self.rows.stop)
+            self._starts = _payload(self._columns["bytes"], self._sizes, pa.py_buffer(content))
             head, tail = self._content[: self._starts[0]], self._content[self._starts[-1] :]
             self.metadata = _metadata(schema, head, tail)
-        steps = self._batch.column("steps")
-        self._first_steps = np.frombuffer(steps.buffers()[1], "<i4", len(steps) + 1)
-        self._steps = steps.values
-        self._sizes = np.frombuffer(self._batch.column("nbytes").buffers()[1], "<i8", len(steps))
-        self._sums = np.frombuffer(self._batch.column("crc32").buffers()[1], "<u4", len(steps))
-        self._unverified = bytearray([verify]) * len(steps)
+        self._first_steps = _numbers(self._columns["steps"].buffers()[1], "i", self.rows.stop + 1)
+        self._unverified = bytearray([verify]) * self.rows.stop
 
     @property
     def rows(self) -> range:
@@ -124,7 +124,7 @@ class Opened:
             return ""
         if depth >= MAX_DEPTH:
             raise ValueError(f"{self._name(rows, 8)}... is nested more than {MAX_DEPTH} deep")
-        if (np.diff(firsts) <= depth).any():
+        if any(after - before <= depth for before, after in itertools.pairwise(firsts)):
             raise ValueError(f"{self._name(rows, depth)} is there twice")
         first = self._steps[firsts[0] + depth].as_py()
         with self._contradiction_named(rows, depth):
@@ -136,29 +136,30 @@ class Opened:
         Raises:
             ValueError: the rows contradict each other.
         """
-        nexts = (self._first_steps[rows.start : rows.stop] + depth).tolist()
+        firsts, texts = self._first_steps[rows.start : rows.stop], self._texts
         with self._contradiction_named(rows, depth):
-            return branch([self._texts[step] for step in nexts], rows.start)
+            return branch([texts[first + depth] for first in firsts], rows.start)
 
     def find(self, rows: range, depth: int, step: str) -> range | None:
-        """The rows of one item of that container; None if it is not there.
+        """The rows of one item of that container, found among its bytes; None if it is not there.
 
         Raises:
             ValueError: it is there twice.
         """
         wanted = step.encode("utf-8", "surrogatepass")
         _, ends, data = self._steps.buffers()
-        starts = np.frombuffer(ends, "<i4", len(self._steps) + 1)
-        nexts = self._first_steps[rows.start : rows.stop] + depth
-        alike = np.flatnonzero(starts[nexts + 1] - starts[nexts] == len(wanted)).tolist()
-        at = zip(alike, starts[nexts[alike]].tolist(), strict=True)
-        texts = memoryview(data).cast("B")
-        found = [row for row, start in at if texts[start : start + len(wanted)] == wanted]
+        starts, texts = _numbers(ends, "i", len(self._steps) + 1), memoryview(data).cast("B")
+        found = []
+        for row in rows:
+            at = self._first_steps[row] + depth
+            start, end = starts[at], starts[at + 1]
+            if end - start == len(wanted) and texts[start:end] == wanted:
+                found.append(row)
         if not found:
             return None
         if found[-1] - found[0] + 1 > len(found):
             raise ValueError(f"{self._name(rows, depth, step)} is there twice")
-        return range(rows.start + found[0], rows.start + found[-1] + 1)
+        return range(found[0], found[-1] + 1)
 
     @cached_property
     def _texts(self) -> list[str]:
@@ -186,8 +187,8 @@ class Opened:
         """
         self.verify(rows)
         part = slice(rows.start, rows.stop)
-        columns = (self._batch.column(name)[part].to_pylist() for name in _TELLING)
-        places = zip(self._starts[part].tolist(), self._sizes[part].tolist(), strict=True)
+        columns = (self._columns[name][part].to_pylist() for name in _TELLING)
+        places = zip(self._starts[part], self._sizes[part], strict=True)
         found: dict[int, object] = {}
         for row, path, kind, dtype, shape, (at, size) in zip(rows, *columns, places, strict=True):
             data = self._content[at : at + size]
@@ -212,22 +213,25 @@ class Opened:
         Raises:
             ValueError: one does not fit.
         """
+        if 1 not in self._unverified[rows.start : rows.stop]:
+            return
         unverified = [row for row in rows if self._unverified[row]]
         threads = min(_THREADS, os.cpu_count() or 1)
-        ends = np.cumsum(self._sizes[unverified])
+        ends = [*itertools.accumulate(self._sizes[row] for row in unverified)]
         if len(unverified) < threads or ends[-1] < _WORTH_THREADS:
             self._verify_in_turn(unverified)
             return
-        bounds = np.searchsorted(ends, ends[-1] * np.arange(1, threads) // threads).tolist()
+        bounds = [bisect.bisect(ends, ends[-1] * share // threads) for share in range(1, threads)]
         shares = [unverified[start:end] for start, end in itertools.pairwise([0, *bounds, None])]
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(self._verify_in_turn, shares))
 
     def _verify_in_turn(self, rows: Sequence[int]) -> None:
+        sums = _numbers(self._columns["crc32"].buffers()[1], "I", self.rows.stop)
         for row in rows:
-            start = int(self._starts[row])
-            if crc32(self._content[start : start + int(self._sizes[row])]) != self._sums[row]:
-                path = self._batch.column("path")[row].as_py()
+            start = self._starts[row]
+            if crc32(self._content[start : start + self._sizes[row]]) != sums[row]:
+                path = self._columns["path"][row].as_py()
                 raise ValueError(f"the bytes of {path} fail their checksum")
             self._unverified[row] = False
 
@@ -244,35 +248,53 @@ class Opened:
         other = int.from_bytes(leaf.flat(), "little")
         if leaf.nbytes != 8 or other >= row:  # noqa: PLR2004  (bytes of a row's number)
             raise ValueError("is the same as no earlier leaf")
-        kind, dtype, shape = (self._batch.column(name)[other].as_py() for name in _TELLING[1:])
+        kind, dtype, shape = (self._columns[name][other].as_py() for name in _TELLING[1:])
         if kind not in ALIASED or (dtype, tuple(shape)) != (leaf.dtype, leaf.shape):
             raise ValueError("is the same as a leaf that is another")
         return found[other] if other in found else self.values(range(other, other + 1))[0]
 
 
-def _content(path: str | os.PathLike[str], *, mapped: bool) -> memory.mmap:
+def _content(path: str, *, mapped: bool) -> memory.mmap:
     """A file's bytes at an aligned address, writable without the file noticing."""
-    with Path(path).open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        size = os.fstat(file).st_size
         if not size:
-            raise CheckpointDamagedError(f"checkpoint {os.fspath(path)} is damaged: it is empty;"
-                                         " take the one before it")  # fmt: skip
+            raise CheckpointDamagedError(
+                f"checkpoint {path} is damaged: it is empty; take the one before it"
+            )
         if mapped:
-            return memory.mmap(file.fileno(), size, access=memory.ACCESS_COPY)
+            return memory.mmap(file, size, access=memory.ACCESS_COPY)
         content = memory.mmap(-1, size, flags=memory.MAP_PRIVATE | memory.MAP_ANONYMOUS)
-        file.readinto(content)
+        with open(file, "rb", buffering=0, closefd=False) as raw:
+            at, view = 0, memoryview(content)
+            while some := raw.readinto(view[at:]):
+                at += some
         return content
+    finally:
+        os.close(file)
+
+
+def _numbers(buffer: pa.Buffer, code: Literal["i", "I", "q"], count: int) -> list[int]:
+    """So many numbers from the beginning of a buffer; for a few this is faster than numpy."""
+    numbers: list[int] = memoryview(buffer)[: count * struct.calcsize(code)].cast(code).tolist()
+    return numbers
+
+
+def _items(lists: pa.Array) -> pa.Array:
+    """All items of lists, none of which is null."""
+    items = lists.values
+    if items.null_count:
+        raise ValueError("it holds nulls")
+    return items
 
 
 def _schema_and_batch(buffer: pa.Buffer) -> tuple[pa.Schema, pa.RecordBatch]:
     """The one record batch, all of it checked but the contents of its last column.
 
-    Most readers come through the footer at the file's end, so that must hold as well. The batch is
-    taken from where it stands, because only its message tells, before it is unpacked, that
+    It is taken from where it stands, because only its message tells, before it is unpacked, that
     unpacking would take memory out of proportion to the file.
     """
-    if pa.ipc.open_file(buffer).num_record_batches != 1:
-        raise ValueError("it holds other than one record batch")
     messages = pa.ipc.MessageReader.open_stream(buffer.slice(8))
     schema = pa.ipc.read_schema(_next_message(messages, "schema"))
     _check_format(schema)
@@ -285,15 +307,12 @@ def _schema_and_batch(buffer: pa.Buffer) -> tuple[pa.Schema, pa.RecordBatch]:
     batch.validate(full=True)
     if not batch.num_rows:
         raise ValueError("it holds no leaf")
-    lists = (batch.column(name).values for name in ("steps", "shape"))
-    if any(values.null_count for values in (*batch.columns, *lists)):
-        raise ValueError("it holds nulls")
     _check_footer(memoryview(buffer))
     return schema, batch
 
 
 def _check_footer(file: memoryview) -> None:
-    """Make sure that whoever comes through the footer finds the batch that follows the schema.
+    """Make sure that whoever comes through the footer finds the batch that follows the schema, alone.
 
     The footer is a FlatBuffer, laid out by Arrow's `File.fbs`: its field 3 lists where batches begin.
     """
@@ -303,9 +322,9 @@ def _check_footer(file: memoryview) -> None:
     if (field := _field(footer, root, 3)) is None:
         raise ValueError("its footer lists no batch")
     [distance] = struct.unpack_from("<I", footer, field)
-    [listed] = struct.unpack_from("<q", footer, field + distance + 4)
+    count, listed = struct.unpack_from("<Iq", footer, field + distance)
     [schema] = struct.unpack_from("<i", file, len(_MAGIC) + 2 + 4)
-    if listed != len(_MAGIC) + 2 + 8 + schema:
+    if count != 1 or listed != len(_MAGIC) + 2 + 8 + schema:
         raise ValueError("its footer lists another batch than the first")
 
 
@@ -333,16 +352,15 @@ def _next_message(messages: pa.ipc.MessageReader, kind: str) -> pa.ipc.Message:
     return message
 
 
-def _payload(batch: pa.RecordBatch, base: int) -> npt.NDArray[np.int64]:
+def _payload(column: pa.Array, sizes: Sequence[int], file: pa.Buffer) -> list[int]:
     """Where in the file each leaf's bytes begin, and at last where those of the last one end."""
-    _, offsets, data = batch.column("bytes").buffers()
-    starts: npt.NDArray[np.int64] = np.frombuffer(offsets, "<i8", batch.num_rows + 1)
-    starts = starts + (data.address - base)
-    sizes = np.frombuffer(batch.column("nbytes").buffers()[1], "<i8", batch.num_rows)
-    taken = (sizes // ALIGNMENT + 1) * ALIGNMENT
-    if (sizes < 0).any() or (np.diff(starts) != taken).any() or starts[0] % ALIGNMENT:
+    _, offsets, data = column.buffers()
+    starts = _numbers(offsets, "q", len(column) + 1)
+    begin = data.address - file.address
+    wanted = itertools.accumulate(map(aligned, sizes), initial=starts[0])
+    if min(sizes) < 0 or starts != list(wanted) or (begin + starts[0]) % ALIGNMENT:
         raise ValueError("its leaves do not lie where they say")
-    return starts
+    return [begin + start for start in starts]
 
 
 def _metadata(schema: pa.Schema, head: memoryview, tail: memoryview) -> dict[str, Any]:
