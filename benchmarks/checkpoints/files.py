@@ -98,8 +98,6 @@ def _of_gpu(name: str, state: State, each: list[Way]) -> Iterator[Measured]:
 
 
 def _saves(state: State, each: list[Way]) -> Took:
-    for way in each:
-        way.save(state)  # the first write of a file finds the disk unprepared
     rest = REST * megabytes(state) / 100
     return _in_turns(each, ROUNDS, lambda way: way.save(state), rest)
 
@@ -123,6 +121,7 @@ def _in_turns(
     for number in range(rounds):
         for way in orders[7 * number % len(orders)]:  # another before each of them each time
             if rest:
+                way.clear()
                 os.sync()
                 time.sleep(rest)
             began = time.perf_counter()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import abc
 import logging
 import os
+import shutil
 import tempfile
 from pathlib import Path
 from typing import ClassVar
@@ -52,7 +53,8 @@ class Way(abc.ABC):
     name: ClassVar[str]
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder = folder / type(self).__name__
+        self.folder.mkdir()
         self._sums: dict[str, int] = {}
 
     def save(self, state: State) -> None:
@@ -69,6 +71,11 @@ class Way(abc.ABC):
     def onto_gpu(self) -> State:
         """All of it, verified, on the GPU."""
         return {name: tensor.to("cuda") for name, tensor in self.load().items()}
+
+    def clear(self) -> None:
+        """Remove what was saved; the next save writes a new file, as each checkpoint is one."""
+        shutil.rmtree(self.folder)
+        self.folder.mkdir()
 
     @abc.abstractmethod
     def write(self, state: State) -> Path:

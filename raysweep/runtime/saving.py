@@ -8,6 +8,7 @@ for a storage that is two states behind.
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from raysweep.errors import Stopped
 from raysweep.storage.checkpoints import Copies, Taken
 
 IN_FLIGHT = 2  # states that are taken and not yet durable
+YIELD = 0.002  # seconds that the training has to go on first: Python changes threads every 5 ms only
 LOOK = 0.1  # seconds between looks for what the trial is told while it waits
 
 
@@ -35,7 +37,8 @@ class Saver:
     def __init__(self, hear: Callable[[], None]) -> None:
         self._hear = hear
         self._copies = Copies()
-        self._taking = threading.Lock()  # for one thread of the trial at a time
+        # For one thread of the trial at a time; a signal's handler may come between.
+        self._taking = threading.RLock()
         self._jobs: deque[_Job] = deque()  # the first is being saved
         self._changed = threading.Condition()
         self._error: BaseException | None = None
@@ -118,6 +121,7 @@ class Saver:
             job = self._jobs[0]
         error: BaseException | None = None
         try:
+            time.sleep(YIELD)
             job.taken.wait()
             job.save(job.taken)
         except Stopped:

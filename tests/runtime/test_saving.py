@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import signal
 import sys
 import threading
 import weakref
@@ -280,6 +281,29 @@ def test_what_a_checkpoint_cannot_be_restored_for_is_the_trials_end(
     kind, ending, error, *_, damaged = listener.heard[-1]
     assert ("end", "raised", "") == (kind, ending, damaged)
     assert "holds w, which is a tensor, but torch cannot be imported here" in error
+
+
+def test_a_signals_handler_may_save_while_the_trial_does(listener: Listener, order: Order) -> None:
+    """As on a machine that is about to be taken away, at whatever moment it hears of that."""
+
+    class Interrupted:
+        def state_dict(self) -> dict[str, int]:
+            signal.raise_signal(signal.SIGUSR1)
+            return {"mine": 1}
+
+    def train(trial: Trial) -> None:
+        def handle(*_: object) -> None:
+            trial.report(score=2, checkpoint={"handlers": torch.ones(3)})
+
+        before = signal.signal(signal.SIGUSR1, handle)
+        try:
+            trial.report(score=1, checkpoint=Interrupted())
+        finally:
+            signal.signal(signal.SIGUSR1, before)
+
+    run(train, order, listener)
+    assert [2, 1] == [message[1] for message in listener.heard if message[0] == "saved"]
+    assert "returned" == listener.heard[-1][1]
 
 
 def test_a_restored_state_is_not_kept_for_longer_than_it_is_of_use(

@@ -80,7 +80,7 @@ class Copies:
     def __init__(self) -> None:
         self._free: list[_Buffer] = []
         self._pins = True  # until memory could not be pinned
-        self._turn = threading.Lock()
+        self._turn = threading.RLock()  # a signal's handler may take a state, too
 
     @cached_property
     def _movers(self) -> ThreadPoolExecutor:
@@ -124,12 +124,11 @@ class Copies:
         """A buffer of at least this size; None if no memory is to be had."""
         with self._turn:
             pinned = pinned and self._pins
-            for buffer in self._free:
-                if len(buffer.memory) >= size and buffer.pinned >= pinned:
-                    self._free.remove(buffer)
-                    return buffer
             while self._free:
-                _unpin(self._free.pop())  # outgrown
+                buffer = self._free.pop()
+                if len(buffer.memory) >= size and buffer.pinned >= pinned:
+                    return buffer
+                _unpin(buffer)  # outgrown
             if size >= (1 - SPARE) * free_memory():
                 return None
             buffer = _Buffer(size)
