@@ -17,7 +17,7 @@ from raysweep.errors import Stopped
 from raysweep.storage.checkpoints import Copies, Taken
 
 IN_FLIGHT = 2  # states that are taken and not yet durable
-YIELD = 0.002  # seconds that the training has to go on first: Python changes threads every 5 ms only
+YIELD = 0.002  # seconds for the training to go on first: Python changes threads every 5 ms only
 LOOK = 0.1  # seconds between looks for what the trial is told while it waits
 
 
