@@ -2,8 +2,8 @@
 
 One rule: all save to the same disk with the same syncs and the same checksum, in turns, in one run.
 
-    make bench-checkpoints              ten minutes; writes the results
-    make bench-checkpoints QUICK=1      two minutes
+    make bench-checkpoints              20 minutes; writes the results
+    make bench-checkpoints QUICK=1      four minutes
 """
 
 from __future__ import annotations
