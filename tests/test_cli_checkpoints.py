@@ -22,6 +22,7 @@ from test_cli import ROOT, Scribe, golden, reports, run
 
 from raysweep.cli import pages
 from raysweep.core.events import AttemptId, Checkpoint
+from raysweep.runtime import table
 from raysweep.storage import checkpoints
 from raysweep.storage.bucket import Bucket
 from raysweep.storage.checkpoints.exporting import SAFE_DTYPES
@@ -140,7 +141,7 @@ def test_no_checkpoints_is_said_on_stderr(storage: Path) -> None:
 def test_a_checkpoint_is_shown(storage: Path) -> None:
     """Of a sweep, the best trial's: what was said about it, and its leaves."""
     text = run("checkpoint", "show", "digits", "--storage", storage).output
-    size = pages.size(checkpoint_file(storage, 0, 3).stat().st_size)
+    size = table.size(checkpoint_file(storage, 0, 3).stat().st_size)
     text = re.sub(r"sha256:[0-9a-f]{64}", "CHECKSUM", text.replace(f"  {size},", "  SIZE,"))
     golden("checkpoint_show", text, storage)
 

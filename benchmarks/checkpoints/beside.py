@@ -87,52 +87,55 @@ def rows() -> Iterator[dict[str, Any]]:
     """What steps wait, the memory that takes, and what it costs a training loop."""
     devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
     for name, device in itertools.product(STATES, devices):
-        told = _told(stall, {"state": name, "device": device}, ("stall", "write", "copies"))
-        where = "" if device == "cpu" else ", on a GPU"
-        waits, writes = told["stall"][1:], told["write"][1:]
-        ratio = statistics.median(waits) / statistics.median(writes)
-        yield {
-            "what": f"what a step waits for a save, from the second on, {name}{where}",
-            "unit": "ms",
-            "raysweep": round(1e3 * statistics.median(waits), 2),
-            "raysweep_spread": spread([1e3 * each for each in waits], 2),
-            "peer": round(1e3 * statistics.median(writes), 2),
-            "peer_is": "the write itself",
-            "peer_spread": spread([1e3 * each for each in writes], 2),
-            "ratio": round(ratio, 3),
-            "hold": 0.1,
-            "hold_is": "at most",
-            "holds": ratio <= 0.1,  # noqa: PLR2004  (as above)
-            "first": round(1e3 * told["stall"][0], 2),
-        }
-        copies = max(told["copies"])
-        yield {
-            "what": f"most memory beside the state while it is saved, one save at a time, {name}{where}",
-            "unit": "copies",
-            "raysweep": round(copies, 3),
-            "peer": 1.0,
-            "peer_is": "one copy",
-            "ratio": round(copies, 3),
-            "hold": 1.05,
-            "hold_is": "at most",
-            "holds": copies <= 1.05,  # noqa: PLR2004  (one, and what Python needs for itself)
-        }
+        yield from _waits(name, device)
     for name in NETWORKS:
-        told = _told(train, {"network": name}, ("saving", "never"))
-        pairs = [one / other for one, other in zip(told["saving"], told["never"], strict=True)]
-        ratio = statistics.median(pairs)
-        yield {
-            "what": f"training of a {name}, a checkpoint every {STEPS} steps",
-            "unit": "s",
-            "raysweep": round(statistics.median(told["saving"]), 3),
-            "peer": round(statistics.median(told["never"]), 3),
-            "peer_is": "never saving",
-            "ratio": round(ratio, 4),
-            "ratio_spread": spread(pairs, 4),
-            "hold": 1.05,
-            "hold_is": "at most",
-            "holds": ratio <= 1.05,  # noqa: PLR2004  (as above)
-        }
+        yield _training(name)
+
+
+def _waits(name: str, device: str) -> Iterator[dict[str, Any]]:
+    told = _told(stall, {"state": name, "device": device}, ("stall", "write", "copies"))
+    whose = name if device == "cpu" else f"{name}, on a GPU"
+    waits, writes = ([1e3 * each for each in told[what][1:]] for what in ("stall", "write"))
+    what = f"what a step waits for a save, from the second on, {whose}"
+    ratio = statistics.median(waits) / statistics.median(writes)
+    yield _row(what, "ms", (waits, writes), "the write itself", ratio, hold=0.1)
+    what = f"most memory beside the state while it is saved, one save at a time, {whose}"
+    copies = max(told["copies"])
+    yield _row(what, "copies", ([copies], [1.0]), "one copy", copies, hold=1.0)
+
+
+def _training(name: str) -> dict[str, Any]:
+    told = _told(train, {"network": name}, ("saving", "never"))
+    pairs = [one / other for one, other in zip(told["saving"], told["never"], strict=True)]
+    what = f"training of a {name}, a checkpoint every {STEPS} steps"
+    both = (told["saving"], told["never"])
+    row = _row(what, "s", both, "never saving", statistics.median(pairs), hold=1.05)
+    return row | {"ratio_spread": spread(pairs, 4)}
+
+
+def _row(
+    what: str,
+    unit: str,
+    both: tuple[list[float], list[float]],
+    peer_is: str,
+    ratio: float,
+    *,
+    hold: float,
+) -> dict[str, Any]:
+    ours, peer = both
+    return {
+        "what": what,
+        "unit": unit,
+        "raysweep": round(statistics.median(ours), 3),
+        "raysweep_spread": spread(ours, 3),
+        "peer": round(statistics.median(peer), 3),
+        "peer_is": peer_is,
+        "peer_spread": spread(peer, 3),
+        "ratio": round(ratio, 4),
+        "hold": hold,
+        "hold_is": "at most",
+        "holds": ratio <= hold,
+    }
 
 
 def _told(

@@ -35,6 +35,7 @@ from raysweep.runtime.table import (
     duration,
     number,
     params_table,
+    size,
     state_text,
     table_of,
     trials_table,
@@ -294,22 +295,6 @@ def _fitting(columns: Sequence[Column]) -> list[Column]:
 def _end(text: Text, width: int) -> Text:
     """The last columns of a text: what tells one path from another."""
     return text if text.cell_len <= width else Text(f"…{text.plain[1 - width :]}", text.style)
-
-
-def size(count: int) -> str:
-    """Bytes in three digits.
-
-    >>> size(24), size(999_999), size(1_234_567), size(70_000_000_000)
-    ('24 B', '1.00 MB', '1.23 MB', '70.0 GB')
-    """
-    if count < 1000:  # noqa: PLR2004  (from here on in units)
-        return f"{count} B"
-    scaled = float(count)
-    for unit in ("kB", "MB", "GB"):
-        scaled /= 1000
-        if scaled < 999.5:  # noqa: PLR2004  (more would round to four digits)
-            return f"{scaled:#.3g} {unit}".replace(". ", " ")
-    return f"{scaled / 1000:.3g} TB"
 
 
 # --- a spec ---------------------------------------------------------------------------------------

@@ -165,6 +165,22 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600}h {whole % 3600 // 60}m"
 
 
+def size(count: int) -> str:
+    """Bytes in three digits.
+
+    >>> size(24), size(999_999), size(1_234_567), size(70_000_000_000)
+    ('24 B', '1.00 MB', '1.23 MB', '70.0 GB')
+    """
+    if count < 1000:  # noqa: PLR2004  (from here on in units)
+        return f"{count} B"
+    scaled = float(count)
+    for unit in ("kB", "MB", "GB"):
+        scaled /= 1000
+        if scaled < 999.5:  # noqa: PLR2004  (more would round to four digits)
+            return f"{scaled:#.3g} {unit}".replace(". ", " ")
+    return f"{scaled / 1000:.3g} TB"
+
+
 def compact(params: Mapping[str, object]) -> str:
     """Parameters in a line.
 

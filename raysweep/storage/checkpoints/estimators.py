@@ -12,6 +12,7 @@ from collections.abc import Collection
 from typing import Any
 
 from raysweep.errors import UserError
+from raysweep.storage.checkpoints.extras import library
 from raysweep.storage.checkpoints.leaf import Leaf
 
 
@@ -72,10 +73,5 @@ def _check_size(data: bytes) -> None:
         raise ValueError("it would take more memory than its size")
 
 
-def _skops() -> Any:  # noqa: ANN401  (a module that may be absent)
-    try:
-        return importlib.import_module("skops.io")
-    except ImportError as error:
-        raise UserError(
-            "needs a package that is not installed: pip install 'raysweep[sklearn]'"
-        ) from error
+def _skops() -> Any:  # noqa: ANN401  (a module)
+    return library("skops.io", "sklearn", "needs skops, which cannot be imported here")

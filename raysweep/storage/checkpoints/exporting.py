@@ -20,6 +20,7 @@ import numpy as np
 from raysweep.core import checks
 from raysweep.errors import UserError
 from raysweep.storage import atomic
+from raysweep.storage.checkpoints.extras import library
 from raysweep.storage.checkpoints.files import Files
 from raysweep.storage.checkpoints.lazy import built
 from raysweep.storage.checkpoints.reading import Opened
@@ -79,7 +80,7 @@ def to_torch(part: Part, file: Path) -> Sequence[str]:
         CheckpointDamagedError: the checkpoint is not what was written.
         OSError: the file cannot be written.
     """
-    torch = _library("torch", "torch")
+    torch = _library("torch")
     shared: dict[object, object] = {}
     values = {}
     for number, (row, value) in zip(part.rows, _leaves(part, "torch"), strict=True):
@@ -112,7 +113,7 @@ def to_safetensors(part: Part, file: Path) -> Sequence[str]:
         CheckpointDamagedError: the checkpoint is not what was written.
         OSError: the file cannot be written.
     """
-    _library("safetensors", "safetensors")
+    _library("safetensors")
     flat = _flat(part)
     with atomic.replacing(file) as out:
         try:
@@ -311,14 +312,8 @@ def _flat_name(part: Part, row: Row) -> str:
 # --- libraries and files --------------------------------------------------------------------------
 
 
-def _library(module: str, extra: str) -> Any:  # noqa: ANN401  (a module that may be absent)
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise UserError(
-            f"this export needs {module}, which cannot be imported here ({error}):"
-            f" pip install 'raysweep[{extra}]'"
-        ) from error
+def _library(module: str) -> Any:  # noqa: ANN401  (a module)
+    return library(module, module, f"this export needs {module}, which cannot be imported here")
 
 
 def _check_read(torch: Any, out: BinaryIO) -> None:  # noqa: ANN401  (a module)

@@ -72,7 +72,7 @@ class Opened:
         trusted: Collection[str] | None = (),
     ) -> None:
         self.path = os.fspath(path)
-        self._mapped, self._verify, self._device, self._trusted = mapped, verify, device, trusted
+        self._mapped, self._device, self._trusted = mapped, device, trusted
         content = _content(self.path, mapped=mapped)
         with self.damage_named():
             if content[:8] != _MAGIC + bytes(2) or content[-len(_MAGIC) :] != _MAGIC:

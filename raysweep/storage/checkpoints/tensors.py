@@ -5,11 +5,11 @@ One rule: torch is never imported for the sake of a value that is no tensor.
 
 from __future__ import annotations
 
-import importlib
 import sys
 from typing import Any
 
 from raysweep.errors import UserError
+from raysweep.storage.checkpoints.extras import library
 from raysweep.storage.checkpoints.leaf import Bytes, Leaf, check_size
 
 # Bytes an element of a tensor takes, by the name of its dtype in torch.
@@ -21,6 +21,8 @@ ITEMSIZES = {
     "float8_e4m3fn": 1, "float8_e4m3fnuz": 1, "float8_e5m2": 1, "float8_e5m2fnuz": 1,
     "float8_e8m0fnu": 1, "float4_e2m1fn_x2": 1,
 }  # fmt: skip
+
+ABSENT = "is a tensor, but torch cannot be imported here"
 
 Tensor = Any  # torch cannot be named: it may be absent
 
@@ -104,7 +106,7 @@ def tensor_of(leaf: Leaf) -> Tensor:
         UserError: torch is not installed, or lacks the dtype.
     """
     check_size(leaf, ITEMSIZES[leaf.dtype])
-    torch = sys.modules.get("torch") or _imported()
+    torch = sys.modules.get("torch") or library("torch", "torch", ABSENT)
     dtype = getattr(torch, leaf.dtype, None)
     if dtype is None:
         raise UserError(
@@ -113,13 +115,3 @@ def tensor_of(leaf: Leaf) -> Tensor:
     if not leaf.data:  # torch.frombuffer refuses an empty buffer
         return torch.empty(leaf.shape, dtype=dtype)
     return torch.frombuffer(leaf.data, dtype=dtype).view(leaf.shape)
-
-
-def _imported() -> Any:  # noqa: ANN401  (a module)
-    try:
-        return importlib.import_module("torch")
-    except ImportError as error:
-        raise UserError(
-            f"is a tensor, but torch cannot be imported here ({error}): install it with"
-            " `pip install 'raysweep[torch]'`"
-        ) from error
