@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from s3_server import BUCKET, Fault, Proxy, Request, environment, proxy_of, unfinished
+from s3_server import BUCKET, Fault, Proxy, Request, point_at, proxy_of, unfinished
 from sweeps import PATIENCE, journaled
 
 import raysweep as rs
@@ -51,9 +51,7 @@ SLOW = SWEEP.replace("time.sleep(0.2)", "time.sleep(1)").replace("trials=4", "tr
 def proxy(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
     """The way to it, and a machine of the test's own as far as mirrors go."""
     with proxy_of(server) as one:
-        for name, value in environment(one.endpoint).items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.setenv("RAYSWEEP_CACHE", str(tmp_path / "here"))
+        point_at(one, tmp_path / "here", monkeypatch)
         monkeypatch.delenv("RAY_ADDRESS", raising=False)
         yield one
 

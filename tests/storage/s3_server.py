@@ -20,7 +20,10 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import NamedTuple
+
+import pytest
 
 # Says its port, and ends when whoever started it does.
 SERVER = """
@@ -68,6 +71,13 @@ def environment(endpoint: str) -> dict[str, str]:
         "AWS_REGION": "us-east-1",
         "NO_PROXY": "127.0.0.1",
     }
+
+
+def point_at(proxy: Proxy, mirrors: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have this process's clients go there, and its mirrors lie in a folder of their own."""
+    for name, value in environment(proxy.endpoint).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("RAYSWEEP_CACHE", str(mirrors))
 
 
 def unfinished(server: str, uri: str) -> list[str]:

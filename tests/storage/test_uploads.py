@@ -11,7 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from s3_server import BUCKET, REFUSALS, Fault, Proxy, Request, environment, proxy_of, unfinished
+from s3_server import BUCKET, REFUSALS, Fault, Proxy, Request, point_at, proxy_of, unfinished
 
 from raysweep.cli.doctor import commits
 from raysweep.storage import bucket as module
@@ -26,9 +26,7 @@ PART = 5 * 2**20  # the least that S3 takes
 def proxy(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
     """The way to the server; its clients are quick to try again, and send small parts."""
     with proxy_of(server) as one:
-        for name, value in environment(one.endpoint).items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.setenv("RAYSWEEP_CACHE", str(tmp_path / "here"))
+        point_at(one, tmp_path / "here", monkeypatch)
         quick = {
             "init_backoff": timedelta(milliseconds=1),
             "max_backoff": timedelta(milliseconds=5),
