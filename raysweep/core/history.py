@@ -167,6 +167,11 @@ class History:
         curve = self._curves.get(trial)
         return 0 if curve is None else len(curve)
 
+    def curve(self, trial: int) -> Sequence[float]:
+        """The trial's value at each interval."""
+        curve = self._curves.get(trial)
+        return () if curve is None else curve.column(VALUE)
+
     def value(self, trial: int, interval: int) -> float:
         """The trial's value at an interval that it has reached."""
         return self._curves[trial].at(interval, VALUE)

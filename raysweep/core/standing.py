@@ -127,19 +127,19 @@ class Standing:
 
     def observations(self) -> list[Observation]:
         """What a sampler that learns may know: every trial so far."""
-        return [
-            Observation(
-                trial=trial.number,
-                params=trial.params,
-                score=self._score(trial.number),
-                pending=trial.state not in TERMINAL,
-            )
-            for trial in self.trials
-        ]
+        return [self._observation(trial) for trial in self.trials]
 
-    def _score(self, number: int) -> float | None:
-        best = self.history.best(number)
-        return best if best is None or self.history.goal is Goal.MAXIMIZE else -best
+    def _observation(self, trial: Trial) -> Observation:
+        sign = 1 if self.history.goal is Goal.MAXIMIZE else -1
+        best = self.history.best(trial.number)
+        return Observation(
+            trial=trial.number,
+            params=trial.params,
+            score=None if best is None else sign * best,
+            pending=trial.state not in TERMINAL,
+            stopped=trial.state is TrialState.STOPPED,
+            curve=tuple(sign * value for value in self.history.curve(trial.number)),
+        )
 
     def due(self, now: float) -> list[Event]:
         """The time limits that have been reached."""

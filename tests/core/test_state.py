@@ -438,8 +438,8 @@ class TestNaN:
         ended(state, ID)
         reported(state, OTHER, [0.5])
         assert [
-            Observation(trial=0, params={"x": 0.0}, score=None, pending=False),
-            Observation(trial=1, params={"x": 0.125}, score=0.5, pending=True),
+            Observation(trial=0, params={"x": 0.0}, curve=(INF,)),
+            Observation(trial=1, params={"x": 0.125}, score=0.5, pending=True, curve=(0.5,)),
         ] == state.observations()
 
     def test_ties_go_to_the_lower_number(self) -> None:

@@ -256,6 +256,7 @@ def test_a_sweep_whose_client_was_killed_is_taken_up(tmp_path: Path) -> None:
     wait_for(lambda: not processes_of(tmp_path))
     listed = raysweep("list", "--storage", tmp_path)
     assert "interrupted" in listed.communicate()[0]
+    (tmp_path / "go").touch()
     resumed = raysweep("resume", "t", "--storage", tmp_path)
     assert "completed" in resumed.communicate(timeout=PATIENCE)[0]
     complete(tmp_path)
@@ -309,6 +310,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path, reports: int) -> None:
     assert f"raysweep resume t --storage {tmp_path}" in said
     assert "Traceback" not in said
     assert 130 == client.returncode
+    (tmp_path / "go").touch()
     resumed = raysweep("resume", "t", "--storage", tmp_path)
     assert "completed" in resumed.communicate(timeout=PATIENCE)[0]
     complete(tmp_path)
@@ -319,14 +321,19 @@ def reports_of(storage: Path) -> int:
     return load_result("t", str(storage)).state.reports
 
 
+# No trial ends before the file `go` is there: the sweep is not over when its client ends.
 SWEEP = """
 import time
+from pathlib import Path
 import raysweep as rs
 
 def train(trial):
     start = (trial.checkpoint() or {{"epoch": 0}})["epoch"]
     for epoch in range(start, 6):
         time.sleep(0.2)
+        while epoch == 5 and not Path({storage!r}, "go").exists():
+            time.sleep(0.05)
+            trial.heed()
         trial.report(score=trial.params["x"] * (epoch + 1), checkpoint={{"epoch": epoch + 1}})
 
 sweep = rs.Sweep(train, space={{"x": rs.uniform(0, 1)}}, objective=rs.maximize("score"), name="t",

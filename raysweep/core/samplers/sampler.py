@@ -23,13 +23,15 @@ _POINT, _TRIAL = 0, 1
 class Observation:
     """What is known of one trial when another is proposed."""
 
-    trial: int
+    trial: int  # below 0: of an earlier sweep, whose results this one begins with
     params: Mapping[str, Value]
     score: float | None = None  # its best finite counted value, turned so that greater is better
     pending: bool = False  # whether the trial may still report
+    stopped: bool = False  # whether the policy ended it before it was done
+    curve: Sequence[float] = ()  # its value at each interval, turned the same way; not all finite
 
     def __post_init__(self) -> None:
-        checks.whole("trial", self.trial, at_least=0)
+        checks.whole("trial", self.trial)
         if self.score is not None:
             checks.number("score", self.score)
 
