@@ -94,6 +94,6 @@ endif
 	@echo '$(CURDIR)' > $(1)/.installed
 endef
 
-$(eval $(call environment,.venv,constraints.txt,-e '.[examples$(comma)test]',pyproject.toml))
+$(eval $(call environment,.venv,constraints.txt,-e '.[bench$(comma)test]',pyproject.toml))
 $(eval $(call environment,.venv-mlflow,constraints-mlflow.txt,mlflow scikit-learn pandas,))
 $(eval $(call environment,.venv-mlflow-skinny,constraints-mlflow.txt,mlflow-skinny,))
