@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from contenders import CONTENDERS, generator
+from plan import BUDGETS
 from tasks import Params, Task
 
 
@@ -23,6 +24,7 @@ class Run:
     regrets: npt.NDArray[np.float64]  # of the configuration that reads best so far
     ends: npt.NDArray[np.float64]  # virtual seconds
     asks: npt.NDArray[np.float64]  # seconds, in the order of asking
+    recommended: list[float] | None  # regrets of the contender's own choice, at the plan's budgets
     busy: float  # share of the workers' time that trials ran, 0 to 1
 
 
@@ -33,10 +35,12 @@ def run(task: Task, contender: str, *, workers: int, budget: int, seed: int) -> 
     running: list[tuple[float, int, object, Params, float]] = []  # a heap, by end
     answered = 0.0  # when the last ask was answered
     asks, told, worked = [], [], 0.0
+    chosen = _Chosen(task, made)
     for number in range(budget):
         now = max(heapq.heappop(free), answered)
         while running and running[0][0] <= now:
             told.append(_tell(made, heapq.heappop(running)))
+            chosen.look(len(told))
         begun = time.perf_counter()
         handle, params = made.ask()
         asks.append(time.perf_counter() - begun)
@@ -48,12 +52,28 @@ def run(task: Task, contender: str, *, workers: int, budget: int, seed: int) -> 
         heapq.heappush(running, (end, number, handle, params, reading.value))
     while running:
         told.append(_tell(made, heapq.heappop(running)))
+        chosen.look(len(told))
     return Run(
         regrets=_incumbents(task, told),
         ends=np.array([end for end, _, _ in told]),
         asks=np.array(asks),
+        recommended=chosen.regrets or None,
         busy=worked / (workers * told[-1][0]),
     )
+
+
+class _Chosen:
+    """What a contender itself would choose after so many trials, if it says."""
+
+    def __init__(self, task: Task, contender: object) -> None:
+        self._task = task
+        self._choose = getattr(contender, "recommend", None)
+        self.regrets: list[float] = []
+
+    def look(self, told: int) -> None:
+        """Ask when a budget of the plan is reached."""
+        if self._choose is not None and told in BUDGETS:
+            self.regrets.append(self._task.regret(self._choose()))
 
 
 def _tell(

@@ -30,7 +30,7 @@ def names() -> list[str]:
     ]
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=16)
 def load(name: str) -> Task:
     """The task of a table."""
     family, _, dataset = name.partition("/")
