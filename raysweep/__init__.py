@@ -31,6 +31,7 @@ _HOMES = {
     "raysweep.errors": (
         "CheckpointDamagedError",
         "ControllerLostError",
+        "ExhaustedError",
         "JournalDamagedError",
         "MetricError",
         "NoTrialCompletedError",
@@ -42,6 +43,7 @@ _HOMES = {
         "UserError",
     ),
     "raysweep.job": ("JobSweep", "load"),
+    "raysweep.optimizer": ("Optimizer",),
     "raysweep.result": ("Result", "TrialResult", "load_checkpoint", "load_result"),
     "raysweep.runtime.reporting": ("report",),
     "raysweep.runtime.trial": ("Trial",),

@@ -234,6 +234,13 @@ class SweepSpec:
         return cls(**{name: _part(name, value) for name, value in _complete("spec", cls, given)})
 
 
+def described_sampler(given: Mapping[str, Any]) -> Sampler:
+    """The sampler that a mapping describes, as in a spec: its `type` and its fields."""
+    sampler: Any = _registered("sampler", SAMPLERS, given)
+    made: Sampler = sampler
+    return made
+
+
 PARTS = {"objective": Objective, "limits": Limits, "resources": Resources}
 REGISTRIES: Mapping[str, Mapping[str, type]] = {"sampler": SAMPLERS, "policy": POLICIES}
 
