@@ -109,6 +109,7 @@ def check(sampler: Optuna, space: Space) -> None:
             f" pip install {package}"
         )
     _check_options(sampler, kind)
+    _check_parameters(sampler, space)
     try:
         with _quietly():
             params = _Study(sampler, space, 0, first=0).propose((), 0)
@@ -135,6 +136,24 @@ def _check_options(sampler: Optuna, kind: type[optuna.samplers.BaseSampler]) -> 
             raise SpecError(
                 f"optuna's {sampler.sampler}: {name} is an object of Python's ({asked}), which no"
                 f" spec can hold; leave it out"
+            )
+
+
+def _check_parameters(sampler: Optuna, space: Space) -> None:
+    """Refuse parameters, inside of options too, that a sampler could not go through."""
+    grid = sampler.options.get("search_space", {})
+    for parameter in parameters_of(space):
+        if sampler.sampler == "GridSampler" and parameter.name not in grid:
+            raise SpecError(
+                f"optuna's GridSampler needs the values of every parameter in its option"
+                f" search_space, but {parameter.name!r} is not there; rs.Grid() needs no list"
+            )
+        spread = parameter.distribution
+        endless = isinstance(spread, FloatDistribution) and spread.step is None
+        if sampler.sampler == "BruteForceSampler" and endless:
+            raise SpecError(
+                f"optuna's BruteForceSampler needs values to count, but {parameter.name!r} has no"
+                f" steps for it ({spread}); use choice, randint or quniform for it"
             )
 
 
