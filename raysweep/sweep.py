@@ -5,11 +5,12 @@ One rule: whatever the trials are, a sweep is a spec, a storage, and a folder th
 
 from __future__ import annotations
 
+import dataclasses
 import secrets
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from raysweep.core import checks
@@ -20,9 +21,11 @@ from raysweep.core.spec import Limits, Objective, Resources, SweepSpec
 from raysweep.errors import SpecError
 from raysweep.result import Result
 from raysweep.runtime import code
+from raysweep.runtime.proposals import check as check_sampler
 from raysweep.runtime.proposals import draw
 from raysweep.runtime.screen import ScreenKind
 from raysweep.storage.folder import SweepFolder, default_storage, find_sweep, made
+from raysweep.warm_start import WarmStart, results_of
 
 
 class Runnable(ABC):
@@ -65,6 +68,27 @@ class Runnable(ABC):
                 print(notice, file=sys.stderr)  # noqa: T201  (beside the screen)
         return run(self.spec, self.create, storage=self.storage, address=address, screen=screen)
 
+    def warm_start(self, source: WarmStart, *, storage: str | None = None) -> None:
+        """Have the sampler begin with the results of an earlier sweep.
+
+        Args:
+            source: as `Sweep` takes it.
+            storage: where a name is looked for; this sweep's storage unless given.
+
+        Raises:
+            SweepNotFoundError: there is no sweep of this name.
+            SpecError: the sampler does not learn, the objective is another, or no result lies in
+                the search space.
+        """
+        earlier, line = results_of(
+            source,
+            space=self.spec.space,
+            objective=self.spec.objective,
+            storage=storage or self.storage,
+        )
+        self.spec = dataclasses.replace(self.spec, earlier=earlier)
+        self.notices = (*self.notices, line)
+
     def preview(self, count: int = 5) -> list[dict[str, Any]]:
         """The parameters of the first trials, as a sampler that learns nothing yet proposes them."""
         spec = self.spec
@@ -97,8 +121,12 @@ class Sweep(Runnable):
         lease: seconds that trials go on without hearing from a controller.
         keep_checkpoints: how many checkpoints of each trial are kept: the last so many, and the one
             of its best value. All unless given; 2 or more, so that one that is damaged has one before it.
+        try_first: parameters of the first trials; the sampler proposes those that come after them.
+        warm_start: an earlier sweep, whose results a sampler that learns begins with: its `Result`,
+            its name in this storage, or STORAGE/NAME; or a list of (params, value). They are copied.
 
     Raises:
+        SweepNotFoundError: there is no earlier sweep of this name.
         SpecError: something of this cannot be run; the message says what and what to do.
     """
 
@@ -121,6 +149,8 @@ class Sweep(Runnable):
         grace: float = 10.0,
         lease: float = 300.0,
         keep_checkpoints: int | None = None,
+        try_first: Sequence[Mapping[str, Any]] = (),
+        warm_start: WarmStart | None = None,
     ) -> None:
         code.check(train)
         sampler = Random() if sampler is None else sampler
@@ -143,7 +173,11 @@ class Sweep(Runnable):
             grace=grace,
             lease=lease,
             keep_checkpoints=keep_checkpoints,
+            try_first=tuple(try_first),
         )
+        check_sampler(self.spec)
+        if warm_start is not None:
+            self.warm_start(warm_start)
 
     def create(self) -> SweepFolder:
         """Make the sweep's folder: spec, code and shared data; nothing runs yet."""

@@ -564,6 +564,42 @@ def test_the_sampler_s_seed_is_the_sweep_s(file: Path) -> None:
     assert first == json.loads(run("preview", file, "-o", "json").stdout)
 
 
+def test_a_sampler_may_be_named(file: Path) -> None:
+    """Another sampler than the file's, with the file's seed."""
+    spec = json.loads(run("validate", file, "--sampler", "sobol", "-o", "json").stdout)
+    assert ({"type": "sobol", "seed": 7}, 7) == (spec["sampler"], spec["seed"])
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("sobel", "did you mean 'sobol'?"),
+        ("optuna:TPESample", "optuna has no sampler 'TPESample'; did you mean 'TPESampler'?"),
+    ],
+)
+def test_a_sampler_that_is_none_is_refused(file: Path, name: str, message: str) -> None:
+    """With what is near."""
+    done = run("validate", file, "--sampler", name)
+    assert 2 == done.exit_code
+    assert message in done.stderr
+
+
+def test_a_sweep_may_begin_with_an_earlier_one(file: Path, storage: Path) -> None:
+    """By name, in the storage that is named; the sampler has to be one that learns."""
+    space = '{"lr": rs.loguniform(1e-5, 1), "width": rs.choice([8, 16, 32])}'
+    head, _, tail = SWEEP.partition("    space=")
+    tail = tail.partition("objective=")[2].replace("score", "accuracy")
+    file.write_text(f"{head}    space={space},\n    objective={tail}")
+    given = ("validate", file, "--warm-start", "digits", "--storage", storage)
+    refused = run(*given)
+    assert 2 == refused.exit_code
+    assert "the random sampler does not learn; use bayesian or optuna" in refused.stderr
+    done = run(*given, "--sampler", "bayesian")
+    assert 0 == done.exit_code, done.output
+    assert "warm start: begins with the 3 results of sweep 'digits'" in done.stderr
+    assert "3 results of an earlier sweep" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from raysweep.core.samplers import (
     Bayesian,
     Grid,
     Observation,
+    Optuna,
     Random,
     Sampler,
     Sobol,
@@ -36,7 +38,9 @@ from raysweep.core.space import (
     randint,
     uniform,
 )
+from raysweep.core.spec import Earlier, Limits, SweepSpec, maximize
 from raysweep.errors import SpecError
+from raysweep.runtime.proposals import draw
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 
@@ -70,12 +74,34 @@ SAMPLED = [
     pytest.param(Bayesian(), COUNTABLE, id="bayesian-countable"),
     pytest.param(Bayesian(), CONTINUOUS, id="bayesian-continuous"),
 ]
+# They keep their state from trial to trial, in the process: the order of asking is theirs, and there
+# is no asking for one trial alone.
+REMEMBERING = [
+    pytest.param(Optuna(), COUNTABLE, id="optuna-countable"),
+    pytest.param(Optuna(), CONTINUOUS, id="optuna-continuous"),
+    pytest.param(Optuna("RandomSampler"), CONTINUOUS, id="optuna-random"),
+    pytest.param(Optuna("NSGAIISampler"), CONTINUOUS, id="optuna-nsgaii"),
+]
+every_sampler_in_order = pytest.mark.parametrize(("sampler", "space"), [*SAMPLED, *REMEMBERING])
 every_sampler = pytest.mark.parametrize(("sampler", "space"), SAMPLED)
 drawing_samplers = pytest.mark.parametrize("sampler", [Random(), Sobol()], ids=["random", "sobol"])
 
 
 def _trials(sampler: Sampler, space: Space, numbers: range, seed: int = 7) -> list[Any]:
+    if isinstance(sampler, Optuna):
+        return draw(_sweep(sampler, space, seed), [], numbers)
     return [sampler.propose(space, (), trial, seed) for trial in numbers]
+
+
+def _sweep(sampler: Sampler, space: Space, seed: int) -> SweepSpec:
+    return SweepSpec(
+        name="t",
+        space=space,
+        objective=maximize("y"),
+        sampler=sampler,
+        seed=seed,
+        limits=Limits(max_total_trials=1000),
+    )
 
 
 # What every sampler promises.
@@ -97,11 +123,12 @@ def test_one_asker_or_eight_get_the_same_trials(sampler: Sampler, space: Space) 
     assert alone == list(together)
 
 
-@every_sampler
+@every_sampler_in_order
 def test_an_equal_sampler_proposes_the_same(sampler: Sampler, space: Space) -> None:
     """A sampler and a space made anew, as after a restart, go on as before."""
     again = Space.from_dict(json.loads(json.dumps(space.to_dict())))
-    assert _trials(sampler, space, range(8)) == _trials(type(sampler)(), again, range(8))
+    same: Sampler = dataclasses.replace(cast("Any", sampler))
+    assert _trials(sampler, space, range(8)) == _trials(same, again, range(8))
 
 
 @every_sampler
@@ -117,21 +144,21 @@ def test_what_is_known_changes_nothing_for_those_that_do_not_learn(
     assert sampler.propose(space, (), 1, 7) == sampler.propose(space, known, 1, 7)
 
 
-@every_sampler
+@every_sampler_in_order
 def test_proposals_lie_in_the_space(sampler: Sampler, space: Space) -> None:
     """Every proposal has a point in the unit cube."""
     for params in _trials(sampler, space, range(50)):
         assert np.nanmin(space.to_unit(params)) > 0
 
 
-@every_sampler
+@every_sampler_in_order
 def test_proposals_are_json(sampler: Sampler, space: Space) -> None:
     """A proposal comes back from JSON as it was, types included."""
     for params in _trials(sampler, space, range(50)):
         assert repr(params) == repr(json.loads(json.dumps(params)))
 
 
-@every_sampler
+@every_sampler_in_order
 def test_a_proposal_is_the_callers_own(sampler: Sampler, space: Space) -> None:
     """Changing a proposal changes no later one."""
     before = _trials(sampler, space, range(20))
@@ -140,6 +167,19 @@ def test_a_proposal_is_the_callers_own(sampler: Sampler, space: Space) -> None:
             if isinstance(value, dict | list):
                 value.clear()
     assert before == _trials(sampler, space, range(20))
+
+
+@every_sampler_in_order
+def test_points_to_try_first_come_first_and_then_the_sampler_s(
+    sampler: Sampler, space: Space
+) -> None:
+    """Of whatever kind, it has the numbers after them, and lies in the space."""
+    first = _trials(Random(), space, range(3), seed=1)
+    sweep = dataclasses.replace(_sweep(sampler, space, 7), try_first=tuple(first))
+    drawn = draw(sweep, [], range(12))
+    assert (12, first) == (len(drawn), drawn[:3])
+    for params in drawn:
+        assert np.nanmin(space.to_unit(params)) > 0
 
 
 @every_sampler
@@ -266,6 +306,17 @@ def test_a_grid_ends_after_its_size() -> None:
     assert expected == _trials(Grid(), COUNTABLE, range(size, size + 2))
 
 
+def test_a_grid_repeats_no_point_that_was_tried_first() -> None:
+    """All other combinations come after those, each once."""
+    space = Space({"a": randint(4), "b": choice(["u", "v", {"c": randint(2)}])})
+    first = [space.at(number) for number in (14, 1, 9)]
+    sweep = dataclasses.replace(_sweep(Grid(), space, 7), try_first=tuple(first))
+    drawn = draw(sweep, [], range(20))
+    assert first == drawn[:3]
+    expected = {json.dumps(space.at(number)) for number in range(16)}
+    assert (16, expected) == (len(drawn), {json.dumps(params) for params in drawn})
+
+
 def test_a_grid_too_large_to_list_is_still_numbered() -> None:
     """Combinations are computed from their number, never listed."""
     space = Space({f"x{i}": randint(1000) for i in range(20)})
@@ -383,6 +434,31 @@ def test_a_learning_sampler_proposes_nothing_twice() -> None:
         known.append(Observation(trial=len(known), params=params, score=score))
     expected = 12
     assert expected == len(known) == len({json.dumps(each.params) for each in known})
+
+
+learning_samplers = pytest.mark.parametrize(
+    "sampler", [Bayesian(), Optuna(options={"n_startup_trials": 5})], ids=["bayesian", "optuna"]
+)
+
+
+@learning_samplers
+def test_a_learning_sampler_begins_with_earlier_results(sampler: Sampler) -> None:
+    """Its first trials are where an earlier sweep found it good."""
+    earlier = tuple(
+        Earlier(params=each.params, value=each.score) for each in _known(LINE, 30) if each.score
+    )
+    sweep = dataclasses.replace(_sweep(sampler, LINE, 7), earlier=earlier)
+    away = sorted(_distance(params) for params in draw(sweep, [], range(5)))
+    assert away[2] < 0.15
+
+
+def test_a_learning_sampler_repeats_no_earlier_trial() -> None:
+    """What an earlier sweep has been through is not gone through again."""
+    space = Space({"x": randint(6)})
+    earlier = tuple(Earlier(params={"x": x}, value=float(x)) for x in (1, 4))
+    sweep = dataclasses.replace(_sweep(Bayesian(), space, 7), earlier=earlier)
+    drawn = draw(sweep, [], range(9))
+    assert [0, 2, 3, 5] == sorted(params["x"] for params in drawn)
 
 
 @pytest.mark.parametrize("space", [COUNTABLE, CONTINUOUS])
