@@ -38,7 +38,7 @@ from raysweep.core.events import (
     SlotLost,
 )
 from raysweep.core.policies import Bandit, MedianStopping, NoPolicy, Policy, TruncationSelection
-from raysweep.core.samplers import Random
+from raysweep.core.samplers import Random, Tpe
 from raysweep.core.space import Space, choice, loguniform
 from raysweep.core.spec import Limits, SweepSpec, maximize
 from raysweep.core.state import SweepState
@@ -531,6 +531,14 @@ def test_a_file_may_have_a_taken_name(tmp_path: Path) -> None:
     file.write_text(SWEEP)
     assert "small" == load(file, {}).spec.name
     assert json is sys.modules["json"]
+
+
+@pytest.mark.parametrize("command", ["validate", "preview"])
+def test_what_auto_chose_is_said_and_kept(file: Path, command: str) -> None:
+    """The spec has the sampler that will run; a line on stderr says why."""
+    file.write_text(SWEEP.replace("rs.Random(seed=7)", "rs.Auto(seed=7)"))
+    assert Tpe(seed=7) == load(file, {}).spec.sampler
+    assert "sampler auto is tpe: it compares conditional" in run(command, file).stderr
 
 
 def test_settings_change_parts_of_the_spec(file: Path) -> None:

@@ -103,7 +103,7 @@ class TestRefused:
             (lambda: spec(objective="acc"), "objective must be of type Objective, but got 'acc'"),
             (lambda: spec(limits=None), "limits must be of type Limits, but got nothing (None)"),
             (lambda: spec(resources=1), "resources must be of type Resources, but got 1 (int)"),
-            (lambda: spec(sampler="random"), "sampler must be one of Grid, Random, Sobol, Bayesian, but got"),
+            (lambda: spec(sampler="random"), "sampler must be one of Grid, Random, Sobol, Bayesian, Tpe, Auto, but"),
             (lambda: spec(policy=Bandit), "policy must be one of NoPolicy, Bandit"),
             (lambda: spec(seed=-1), "seed must be at least 0, but got -1"),
             (lambda: spec(seed=None), "seed must be a whole number, but got nothing (None)"),
@@ -192,7 +192,7 @@ class TestRefused:
             ),
             (
                 lambda: described(sampler={"type": "sobel"}),
-                "sampler.type must be one of grid, random, sobol, bayesian, but got 'sobel' (str); did you",
+                "sampler.type must be one of grid, random, sobol, bayesian, tpe, auto, but got 'sobel' (str); did you",
             ),
             (
                 lambda: described(sampler={"type": "grid", "seed": 1}),
