@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "raysweep.core.policies": ("Bandit", "MedianStopping", "NoPolicy", "TruncationSelection"),
-    "raysweep.core.samplers": ("Bayesian", "Grid", "Optuna", "Random", "Sobol"),
+    "raysweep.core.samplers": ("Auto", "Bayesian", "Grid", "Optuna", "Random", "Sobol", "Tpe"),
     "raysweep.core.space": (
         "Space",
         "choice",

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from raysweep.core import checks
 from raysweep.core.policies import NoPolicy, Policy
-from raysweep.core.samplers import Random, Sampler
+from raysweep.core.samplers import Random, Sampler, settled
 from raysweep.core.space import Expression, Space
 from raysweep.core.spec import Limits, Objective, Resources, SweepSpec
 from raysweep.errors import SpecError
@@ -103,7 +103,8 @@ class Sweep(Runnable):
         train: called with a `Trial`; reports metrics and checkpoints through it.
         space: parameter name -> expression, such as `rs.loguniform(1e-4, 1e-1)`.
         objective: `rs.maximize("accuracy")` or `rs.minimize("loss")`.
-        sampler: proposes the values; `rs.Random()` unless given.
+        sampler: proposes the values; `rs.Random()` unless given. `rs.Auto()` chooses by the space
+            and the number of trials, and says why in `notices`.
         policy: ends hopeless trials early; none unless given.
         limits: how many trials, how many at once, for how long.
         resources: what one trial needs.
@@ -153,19 +154,23 @@ class Sweep(Runnable):
         warm_start: WarmStart | None = None,
     ) -> None:
         code.check(train)
+        space = space if isinstance(space, Space) else Space(checks.mapping("space", space))
+        limits = Limits() if limits is None else limits
         sampler = Random() if sampler is None else sampler
         seed = getattr(sampler, "seed", None)
+        trials = limits.max_total_trials if isinstance(limits, Limits) else None
+        sampler, self.notices = settled(sampler, space, trials)
         self.train = train
         self.shared = None if shared is None else checks.mapping("shared", shared)
         self.storage = storage or default_storage()
         self.spec = SweepSpec(
             name=_generated(train) if name is None else name,
-            space=space if isinstance(space, Space) else Space(checks.mapping("space", space)),
+            space=space,
             objective=objective,
             sampler=sampler,
             seed=secrets.randbits(32) if seed is None else seed,
             policy=NoPolicy() if policy is None else policy,
-            limits=Limits() if limits is None else limits,
+            limits=limits,
             resources=Resources() if resources is None else resources,
             max_attempts=max_attempts,
             isolation=isolation,

@@ -38,7 +38,7 @@ from raysweep.core.events import (
     SlotLost,
 )
 from raysweep.core.policies import Bandit, MedianStopping, NoPolicy, Policy, TruncationSelection
-from raysweep.core.samplers import Random
+from raysweep.core.samplers import Random, Tpe
 from raysweep.core.space import Space, choice, loguniform
 from raysweep.core.spec import Limits, SweepSpec, maximize
 from raysweep.core.state import SweepState
@@ -533,6 +533,14 @@ def test_a_file_may_have_a_taken_name(tmp_path: Path) -> None:
     assert json is sys.modules["json"]
 
 
+@pytest.mark.parametrize("command", ["validate", "preview"])
+def test_what_auto_chose_is_said_and_kept(file: Path, command: str) -> None:
+    """The spec has the sampler that will run; a line on stderr says why."""
+    file.write_text(SWEEP.replace("rs.Random(seed=7)", "rs.Auto(seed=7)"))
+    assert Tpe(seed=7) == load(file, {}).spec.sampler
+    assert "sampler auto is tpe: it compares conditional" in run(command, file).stderr
+
+
 def test_settings_change_parts_of_the_spec(file: Path) -> None:
     """Numbers, words, whole parts: by dotted path."""
     spec = changed(
@@ -593,7 +601,7 @@ def test_a_sweep_may_begin_with_an_earlier_one(file: Path, storage: Path) -> Non
     given = ("validate", file, "--warm-start", "digits", "--storage", storage)
     refused = run(*given)
     assert 2 == refused.exit_code
-    assert "the random sampler does not learn; use bayesian or optuna" in refused.stderr
+    assert "the random sampler does not learn; use bayesian, tpe, auto or optuna" in refused.stderr
     done = run(*given, "--sampler", "bayesian")
     assert 0 == done.exit_code, done.output
     assert "warm start: begins with the 3 results of sweep 'digits'" in done.stderr

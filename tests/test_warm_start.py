@@ -110,7 +110,7 @@ def test_the_first_trials_are_the_points_to_try(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"sampler": rs.Sobol()}, "the sobol sampler does not learn; use bayesian or optuna"),
+        ({"sampler": rs.Sobol()}, "the sobol sampler does not learn; use bayesian, tpe, auto or optuna"),
         (
             {"objective": rs.minimize("score")},
             "sweep 'earlier' was to maximize 'score', and this one is to minimize 'score'",

@@ -27,7 +27,7 @@ from raysweep.azureml.spaces import parameter
 from raysweep.core import checks
 from raysweep.core.command import ROOTS, Command, Environment, Input, Literal
 from raysweep.core.policies import NoPolicy
-from raysweep.core.samplers import Grid, Random, Sampler, seeded
+from raysweep.core.samplers import Grid, Random, Sampler, seeded, settled
 from raysweep.core.space import Space
 from raysweep.core.spec import NAME, Resources, SweepSpec
 from raysweep.errors import JobFileError, Problem, SpecError
@@ -202,8 +202,10 @@ class _Reading:
             return None
         own = dict(found.get("raysweep", {}))
         own["try_first"] = searching.points(own.get("try_first", []), space)
-        sampler = self._sampler(found)
-        seed = sampler.seed
+        asked = self._sampler(found)
+        sampler, why = settled(asked, space, found["limits"].max_total_trials)
+        self.notices.extend(why)
+        seed = asked.seed
         return SweepSpec(
             name=found.get("name") or self._generated_name(found),
             space=space,

@@ -171,10 +171,10 @@ class SweepSpec:
         """The earlier results, their parameters as draws of the space."""
         results = _listed("earlier", self.earlier)
         if results and not self.sampler.learns:
-            learning = [kind for kind, sampler in SAMPLERS.items() if sampler.learns]
+            *learning, last = [kind for kind, sampler in SAMPLERS.items() if sampler.learns]
             raise SpecError(
                 f"results of an earlier sweep would not be used: the {self.sampler.kind} sampler"
-                f" does not learn; use {' or '.join(learning)}, or leave them out"
+                f" does not learn; use {', '.join(learning)} or {last}, or leave them out"
             )
         for each in results:
             _instance("earlier result", each, Earlier)

@@ -12,6 +12,7 @@ from scipy.stats import qmc
 
 from raysweep.core.samplers import (
     SAMPLERS,
+    Auto,
     Bayesian,
     Grid,
     Observation,
@@ -19,10 +20,12 @@ from raysweep.core.samplers import (
     Random,
     Sampler,
     Sobol,
+    Tpe,
     trial_seed,
 )
 from raysweep.core.samplers.sampler import point_generator
 from raysweep.core.samplers.sobol import MOST_DIMENSIONS
+from raysweep.core.samplers.tpe import _good
 from raysweep.core.space import (
     Expression,
     Space,
@@ -65,6 +68,25 @@ CONTINUOUS = Space(
     }
 )
 
+CONDITIONAL = Space(
+    {
+        "optimizer": choice(
+            [
+                {"kind": "adam", "lr": loguniform(1e-5, 1e-1)},
+                {
+                    "kind": "sgd",
+                    "lr": loguniform(1e-4, 1),
+                    "momentum": choice(
+                        [{"rate": uniform(0, 1), "nesterov": choice([True, False])}, None]
+                    ),
+                },
+                "none",
+            ]
+        ),
+        "width": qloguniform(8, 512, 8),
+    }
+)
+
 SAMPLED = [
     pytest.param(Grid(), COUNTABLE, id="grid"),
     pytest.param(Random(), COUNTABLE, id="random-countable"),
@@ -73,6 +95,11 @@ SAMPLED = [
     pytest.param(Sobol(), CONTINUOUS, id="sobol-continuous"),
     pytest.param(Bayesian(), COUNTABLE, id="bayesian-countable"),
     pytest.param(Bayesian(), CONTINUOUS, id="bayesian-continuous"),
+    pytest.param(Tpe(), COUNTABLE, id="tpe-countable"),
+    pytest.param(Tpe(), CONTINUOUS, id="tpe-continuous"),
+    pytest.param(Tpe(), CONDITIONAL, id="tpe-conditional"),
+    pytest.param(Auto(), COUNTABLE, id="auto-countable"),
+    pytest.param(Auto(), CONDITIONAL, id="auto-conditional"),
 ]
 # They keep their state from trial to trial, in the process: the order of asking is theirs, and there
 # is no asking for one trial alone.
@@ -84,6 +111,9 @@ REMEMBERING = [
 ]
 every_sampler_in_order = pytest.mark.parametrize(("sampler", "space"), [*SAMPLED, *REMEMBERING])
 every_sampler = pytest.mark.parametrize(("sampler", "space"), SAMPLED)
+every_learner = pytest.mark.parametrize(
+    "learner", [Bayesian(), Tpe(), Auto()], ids=lambda learner: learner.kind
+)
 drawing_samplers = pytest.mark.parametrize("sampler", [Random(), Sobol()], ids=["random", "sobol"])
 
 
@@ -399,25 +429,28 @@ def _distance(params: Any) -> float:  # noqa: ANN401  (params or none)
 LINE = Space({"x": uniform(0, 1), "noise": uniform(0, 1)})
 
 
-def test_a_learning_sampler_goes_where_it_is_better() -> None:
-    """Twenty trials show that x near 0.3 is good: the next is nearer than most of them."""
-    known = _known(LINE, 20)
-    proposed = Bayesian().propose(LINE, known, 20, 7)
-    assert sorted(_distance(each.params) for each in known)[3] > _distance(proposed)
+@every_learner
+def test_a_learning_sampler_goes_where_it_is_better(learner: Sampler) -> None:
+    """Thirty trials show that x near 0.3 is good: most proposals are nearer than most of them."""
+    known = _known(LINE, 30)
+    proposed = [_distance(learner.propose(LINE, known, trial, 7)) for trial in range(30, 39)]
+    assert np.quantile([_distance(each.params) for each in known], 0.25) > np.median(proposed)
 
 
-def test_a_learning_sampler_answers_the_same_again() -> None:
+@every_learner
+def test_a_learning_sampler_answers_the_same_again(learner: Sampler) -> None:
     """The seed, the number and what is known decide."""
     known = _known(LINE, 12, pending=3)
-    assert Bayesian().propose(LINE, known, 12, 7) == Bayesian().propose(LINE, known, 12, 7)
-    assert Bayesian().propose(LINE, known, 12, 7) != Bayesian().propose(LINE, known, 12, 8)
+    assert learner.propose(LINE, known, 12, 7) == learner.propose(LINE, known, 12, 7)
+    assert learner.propose(LINE, known, 12, 7) != learner.propose(LINE, known, 12, 8)
 
 
-def test_a_learning_sampler_spreads_what_runs_at_once() -> None:
+@every_learner
+def test_a_learning_sampler_spreads_what_runs_at_once(learner: Sampler) -> None:
     """Asked for eight one after another without a result between, it gives eight places."""
     known = _known(LINE, 12)
     for trial in range(12, 20):
-        params = Bayesian().propose(LINE, known, trial, 7)
+        params = learner.propose(LINE, known, trial, 7)
         assert params is not None
         known.append(Observation(trial=trial, params=params, pending=True))
     points = np.array([LINE.to_unit(each.params) for each in known[12:]])
@@ -425,11 +458,12 @@ def test_a_learning_sampler_spreads_what_runs_at_once() -> None:
     assert min(apart) > 1e-3
 
 
-def test_a_learning_sampler_proposes_nothing_twice() -> None:
+@every_learner
+def test_a_learning_sampler_proposes_nothing_twice(learner: Sampler) -> None:
     """A finite space is gone through once, and then it is over."""
     space = Space({"x": randint(4), "y": choice(["a", {"z": choice([1, 2])}])})
     known: list[Observation] = []
-    while (params := Bayesian().propose(space, known, len(known), 7)) is not None:
+    while (params := learner.propose(space, known, len(known), 7)) is not None:
         score = -float(str(params["x"]))
         known.append(Observation(trial=len(known), params=params, score=score))
     expected = 12
@@ -461,9 +495,12 @@ def test_a_learning_sampler_repeats_no_earlier_trial() -> None:
     assert [0, 2, 3, 5] == sorted(params["x"] for params in drawn)
 
 
-@pytest.mark.parametrize("space", [COUNTABLE, CONTINUOUS])
+@every_learner
+@pytest.mark.parametrize("space", [COUNTABLE, CONTINUOUS, CONDITIONAL])
 @pytest.mark.parametrize("score", [0.0, 1e300, None])
-def test_a_learning_sampler_takes_any_results(space: Space, score: float | None) -> None:
+def test_a_learning_sampler_takes_any_results(
+    learner: Sampler, space: Space, score: float | None
+) -> None:
     """Scores that are all alike, enormous ones, trials that all failed: the next is in the space."""
     known = [
         Observation(
@@ -471,6 +508,126 @@ def test_a_learning_sampler_takes_any_results(space: Space, score: float | None)
         )
         for trial, params in enumerate(_trials(Random(), space, range(9)))
     ]
-    proposed = Bayesian().propose(space, known, 9, 7)
+    proposed = learner.propose(space, known, 9, 7)
     assert proposed is not None
     assert np.nanmin(space.to_unit(proposed)) > 0
+
+
+@every_learner
+def test_a_learning_sampler_leaves_what_fails(learner: Sampler) -> None:
+    """Half of a space fails: of the next ten, asked one after another, most are in the other half."""
+    known = [
+        Observation(trial=each.trial, params=each.params, score=each.score)
+        if float(str(each.params["x"])) < 0.5
+        else Observation(trial=each.trial, params=each.params)
+        for each in _known(LINE, 30)
+    ]
+    for trial in range(30, 40):
+        params = learner.propose(LINE, known, trial, 7)
+        assert params is not None
+        known.append(Observation(trial=trial, params=params, pending=True))
+    there = [float(str(each.params["x"])) < 0.5 for each in known[30:]]
+    assert sum(there) >= 8
+
+
+# The tree-structured Parzen estimator.
+
+
+def test_tpe_counts_the_order_of_scores_alone() -> None:
+    """Scores bent without changing their order lead to the same proposal."""
+    known = _known(LINE, 30)
+    bent = [
+        Observation(
+            trial=each.trial, params=each.params, score=float(np.exp(9 * (each.score or 0)))
+        )
+        for each in known
+    ]
+    assert Tpe().propose(LINE, known, 30, 7) == Tpe().propose(LINE, bent, 30, 7)
+
+
+@pytest.mark.parametrize("how", ["stopped", "pending"])
+def test_tpe_holds_nothing_unfinished_better_than_the_best_completed(how: str) -> None:
+    """A trial that was stopped, or still runs, with the greatest score counts as the best's equal."""
+    known = _known(LINE, 30)
+    best = max(each.score for each in known if each.score is not None)
+    unfinished = Observation(
+        trial=30,
+        params={"x": 0.9, "noise": 0.5},
+        stopped=how == "stopped",
+        pending=how == "pending",
+    )
+    one, two, three = (
+        Tpe().propose(LINE, [*known, dataclasses.replace(unfinished, score=score)], 31, 7)
+        for score in (best, best + 1, 1e300)
+    )
+    assert one == two == three
+
+
+def test_tpe_prefers_a_completed_trial_to_an_unfinished_equal() -> None:
+    """Of six, one is good: the completed one, not the one that was stopped at a greater score."""
+    known = [Observation(trial=trial, params={"x": 0.1}, score=0.0) for trial in range(4)]
+    known.append(Observation(trial=4, params={"x": 0.1}, score=5.0, stopped=True))
+    known.append(Observation(trial=5, params={"x": 0.1}, score=1.0))
+    expected = [5]
+    assert expected == np.flatnonzero(_good(known)).tolist()
+
+
+def test_tpe_gives_places_that_are_far_apart_when_many_run_at_once() -> None:
+    """Sixteen asked for without a result between lie no closer than good ones need to be."""
+    known = _known(LINE, 40)
+    for trial in range(40, 56):
+        params = Tpe().propose(LINE, known, trial, 7)
+        assert params is not None
+        known.append(Observation(trial=trial, params=params, pending=True))
+    points = np.array([LINE.to_unit(each.params) for each in known[40:]])
+    assert points.std(axis=0).min() > 0.05
+    assert len(np.unique(points.round(2), axis=0)) == 16
+
+
+def test_tpe_learns_from_ten_thousand_trials() -> None:
+    """Many trials are no reason to look at some of them only, or to repeat one of a finite space."""
+    known = _known(LINE, 10_000)
+    assert _distance(Tpe().propose(LINE, known, 10_000, 7)) < 0.05
+
+
+def test_tpe_takes_the_last_combinations_of_a_large_space() -> None:
+    """When all but two have been tried, those two come, and then no more."""
+    space = Space({"a": randint(20), "b": randint(20)})
+    left = [{"a": 19, "b": 0}, {"a": 3, "b": 19}]
+    tried = [params for params in map(space.at, range(400)) if params not in left]
+    known = [Observation(trial=t, params=params, score=float(t)) for t, params in enumerate(tried)]
+    found = []
+    while (params := Tpe().propose(space, known, len(known), 7)) is not None:
+        found.append(params)
+        known.append(Observation(trial=len(known), params=params, pending=True))
+    assert left == sorted(found, key=str)
+
+
+def test_tpe_is_better_than_chance_where_parameters_are_conditional() -> None:
+    """After 60 trials it has found an optimizer, its rate and a width, better than random points."""
+    ours, chance = (
+        np.mean([_least_loss(sampler, seed, 60) for seed in range(4)])
+        for sampler in (Tpe(), Random())
+    )
+    assert ours < chance / 2
+
+
+def _least_loss(sampler: Sampler, seed: int, trials: int) -> float:
+    known: list[Observation] = []
+    for trial in range(trials):
+        params = sampler.propose(CONDITIONAL, known, trial, seed)
+        assert params is not None
+        known.append(Observation(trial=trial, params=params, score=-_loss(params)))
+    return -max(each.score for each in known if each.score is not None)
+
+
+def _loss(params: Any) -> float:  # noqa: ANN401  (params)
+    """Least, 0, for SGD without momentum at a rate of 0.05, with a width of 64."""
+    off = 0.1 * (np.log2(params["width"]) - 6) ** 2
+    if params["optimizer"] == "none":
+        return float(off + 1)
+    rate = np.log10(params["optimizer"]["lr"])
+    if params["optimizer"]["kind"] == "adam":
+        return float(off + 0.3 + 0.3 * (rate + 3) ** 2)
+    momentum = params["optimizer"]["momentum"]
+    return float(off + 0.3 * (rate + 1.3) ** 2 + (0 if momentum is None else momentum["rate"]))

@@ -104,7 +104,7 @@ class TestRefused:
             (lambda: spec(objective="acc"), "objective must be of type Objective, but got 'acc'"),
             (lambda: spec(limits=None), "limits must be of type Limits, but got nothing (None)"),
             (lambda: spec(resources=1), "resources must be of type Resources, but got 1 (int)"),
-            (lambda: spec(sampler="random"), "sampler must be one of Grid, Random, Sobol, Bayesian, Optuna, but got"),
+            (lambda: spec(sampler="random"), "sampler must be one of Grid, Random, Sobol, Bayesian, Tpe, Auto, Opt"),
             (lambda: spec(policy=Bandit), "policy must be one of NoPolicy, Bandit"),
             (lambda: spec(seed=-1), "seed must be at least 0, but got -1"),
             (lambda: spec(seed=None), "seed must be a whole number, but got nothing (None)"),
@@ -193,7 +193,7 @@ class TestRefused:
             ),
             (
                 lambda: described(sampler={"type": "sobel"}),
-                "sampler.type must be one of grid, random, sobol, bayesian, optuna, but got 'sobel' (str); did",
+                "sampler.type must be one of grid, random, sobol, bayesian, tpe, auto, optuna, but got 'sobel' (str",
             ),
             (
                 lambda: described(sampler={"type": "grid", "seed": 1}),

@@ -7,16 +7,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from raysweep.core import checks
+from raysweep.core.samplers.auto import Auto, settled
 from raysweep.core.samplers.bayesian import Bayesian
 from raysweep.core.samplers.grid import Grid
 from raysweep.core.samplers.optuna import Optuna
 from raysweep.core.samplers.random import Random
 from raysweep.core.samplers.sampler import Observation, Sampler, trial_seed
 from raysweep.core.samplers.sobol import Sobol
+from raysweep.core.samplers.tpe import Tpe
 from raysweep.errors import SpecError
 
 __all__ = [
     "SAMPLERS",
+    "Auto",
     "Bayesian",
     "Grid",
     "Observation",
@@ -24,13 +27,15 @@ __all__ = [
     "Random",
     "Sampler",
     "Sobol",
+    "Tpe",
     "named",
     "seeded",
+    "settled",
     "trial_seed",
 ]
 
 SAMPLERS: Mapping[str, type[Sampler]] = {
-    sampler.kind: sampler for sampler in (Grid, Random, Sobol, Bayesian, Optuna)
+    sampler.kind: sampler for sampler in (Grid, Random, Sobol, Bayesian, Tpe, Auto, Optuna)
 }
 
 

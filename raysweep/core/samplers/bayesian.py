@@ -83,7 +83,9 @@ class Bayesian:
         random = point_generator(seed, trial)
         if sum(each.score is not None for each in known) < START:
             first = _first(layout, trial, seed)
-            candidates = np.vstack([first, layout.snapped(random.random((EVERYWHERE, layout.size)))])
+            candidates = np.vstack(
+                [first, layout.snapped(random.random((EVERYWHERE, layout.size)))]
+            )
         else:
             candidates = _ranked(layout, known, places, random)
         for candidate in candidates:

@@ -59,9 +59,7 @@ def _bests(whole: Sequence[Observation]) -> npt.NDArray[np.float64]:
     return table
 
 
-def _gain(
-    bests: npt.NDArray[np.float64], ends: npt.NDArray[np.float64], interval: int
-) -> float:
+def _gain(bests: npt.NDArray[np.float64], ends: npt.NDArray[np.float64], interval: int) -> float:
     """The median of what trials gained from an interval to their end; 0 where nobody went on."""
     if not 1 <= interval <= bests.shape[1]:
         return 0.0
