@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import lcbench
 import numpy as np
@@ -31,9 +32,9 @@ POOR = {
 }
 
 
-def drawn(count: int) -> list[dict[str, object]]:
+def drawn(count: int) -> list[dict[str, Any]]:
     """Random configurations."""
-    return [Random().propose(lcbench.space(), (), trial, 0) for trial in range(count)]
+    return [{**Random().propose(lcbench.space(), (), trial, 0)} for trial in range(count)]
 
 
 @pytest.mark.parametrize(
@@ -46,7 +47,7 @@ def drawn(count: int) -> list[dict[str, object]]:
     ],
 )
 def test_predictions_are_those_recorded(
-    name: str, params: dict[str, object], errors: list[float], seconds: float
+    name: str, params: dict[str, Any], errors: list[float], seconds: float
 ) -> None:
     """The errors after 1, 10 and 50 epochs, and the time of all, are what they were."""
     curve = lcbench.curve(name, params)
