@@ -81,9 +81,9 @@ WAYS: Mapping[str, Way] = {
     "none": NoPolicy(),
     # Of each policy the setting that `early_search.py` found on the development tasks: what loses
     # least among those that save 65 percent there, so that 60 are saved elsewhere.
-    "bandit": Bandit(slack_factor=0.2, evaluation_interval=5),
+    "bandit": Bandit(slack_factor=0.2, delay_evaluation=8),
     "median": MedianStopping(delay_evaluation=3),
-    "truncation": TruncationSelection(truncation_percentage=40, delay_evaluation=5),
+    "truncation": TruncationSelection(truncation_percentage=50, evaluation_interval=5),
     # As Azure's documentation writes them.
     "bandit-azure": Bandit(slack_factor=0.1, evaluation_interval=1, delay_evaluation=5),
     "median-azure": MedianStopping(evaluation_interval=1, delay_evaluation=5),

@@ -87,7 +87,7 @@ def sketch(task: str, policy: Policy, *, workers: int, trials: int, seed: int) -
     )
 
 
-@lru_cache(maxsize=len(SEEDS))
+@lru_cache(maxsize=64)
 def proposals(seed: int, trials: int) -> list[Params]:
     """What random sampling proposes."""
     space, sampler = lcbench.space(), Random()
