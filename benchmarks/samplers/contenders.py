@@ -8,13 +8,23 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
+from math import ceil, floor
 from typing import Any, Protocol
 
 import numpy as np
 from tasks import Params
 
 from raysweep.core.samplers import SAMPLERS, Observation, Sampler
-from raysweep.core.space import Choice, LogUniform, RandInt, Space, Uniform
+from raysweep.core.space import (
+    Choice,
+    Expression,
+    LogUniform,
+    QLogUniform,
+    QUniform,
+    RandInt,
+    Space,
+    Uniform,
+)
 
 
 class Contender(Protocol):
@@ -78,12 +88,30 @@ def _suggested(trial: Any, name: str, expression: object) -> Any:  # noqa: ANN40
         case RandInt():
             return trial.suggest_int(name, 0, expression.upper - 1)
         case Choice():
-            return trial.suggest_categorical(name, list(expression.values))
+            return _option(trial, name, expression)
+        case QLogUniform(q=1):
+            low, high = ceil(expression.low), floor(expression.high)
+            return trial.suggest_int(name, low, high, log=True)
+        case QUniform(q=1):
+            return trial.suggest_int(name, ceil(expression.low), floor(expression.high))
         case LogUniform():
             return trial.suggest_float(name, expression.low, expression.high, log=True)
         case Uniform():
             return trial.suggest_float(name, expression.low, expression.high)
     raise TypeError(f"no task has a {type(expression).__name__}")
+
+
+def _option(trial: Any, name: str, choice: Choice) -> Any:  # noqa: ANN401  (as above)
+    """What is inside an option is asked for only when that is taken, as Optuna has it."""
+    if not any(isinstance(value, Mapping) for value in choice.values):
+        return trial.suggest_categorical(name, list(choice.values))
+    at = trial.suggest_categorical(name, list(range(len(choice.values))))
+    return {
+        key: _suggested(trial, f"{name}[{at}].{key}", inner)
+        if isinstance(inner, Expression)
+        else inner
+        for key, inner in choice.values[at].items()
+    }
 
 
 def _ours(kind: str) -> Callable[[Space, int], Contender]:

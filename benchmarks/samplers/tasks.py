@@ -34,6 +34,8 @@ class Task:
         truth: params -> what they are worth, without noise.
         best: the least truth there is.
         usual: the truth of an ordinary configuration: the median over the space.
+        decades: 0 where what is left of the way to the best counts as it is; n where each tenth of
+            it counts alike, down to 10**-n of the way.
     """
 
     name: str
@@ -43,8 +45,17 @@ class Task:
     truth: Callable[[Params], float]
     best: float
     usual: float
+    decades: int = 0
 
     def regret(self, params: Params) -> float:
         """0 for the best there is, 1 for an ordinary configuration or worse."""
-        share = (self.truth(params) - self.best) / (self.usual - self.best)
-        return float(min(max(share, 0.0), 1.0)) if np.isfinite(share) else 1.0
+        return self.regret_of(self.truth(params))
+
+    def regret_of(self, truth: float) -> float:
+        """The same of a configuration that is worth so much."""
+        share = (truth - self.best) / (self.usual - self.best)
+        if not np.isfinite(share):
+            return 1.0
+        if self.decades:
+            share = 1 + np.log10(max(share, 10.0**-self.decades)) / self.decades
+        return float(min(max(share, 0.0), 1.0))
