@@ -59,7 +59,6 @@ def _made(job: Job, made_by: str) -> list[dict[str, Any]]:
                 "regrets": run.regrets,
                 "ends": run.ends,
                 "asks": [float(f"{seconds:.2g}") for seconds in run.asks],
-                "recommended": run.recommended,
                 "busy": run.busy,
             }
         )

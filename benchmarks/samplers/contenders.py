@@ -14,7 +14,8 @@ from typing import Any, Protocol
 import numpy as np
 from tasks import Params
 
-from raysweep.core.samplers import SAMPLERS, Observation, Sampler
+import raysweep as rs
+from raysweep.core.samplers import named
 from raysweep.core.space import (
     Choice,
     Expression,
@@ -38,24 +39,19 @@ class Contender(Protocol):
 
 
 class Ours:
-    """A sampler of raysweep."""
+    """A sampler of raysweep, asked and told as a user would."""
 
-    def __init__(self, sampler: Sampler, space: Space, seed: int) -> None:
-        self._sampler, self._space, self._seed = sampler, space, seed
-        self._known: list[Observation] = []
+    def __init__(self, name: str, space: rs.Space, seed: int) -> None:
+        self._optimizer = rs.Optimizer(space, rs.maximize("score"), named(name, seed))
 
-    def ask(self) -> tuple[int, Params]:
-        """What to try next; the handle is the trial's number."""
-        number = len(self._known)
-        params = self._sampler.propose(self._space, self._known, number, self._seed)
-        assert params is not None, "no task is smaller than a budget"
-        self._known.append(Observation(trial=number, params=params, pending=True))
-        return number, params
+    def ask(self) -> tuple[Any, Params]:
+        """What to try next; the handle is the trial."""
+        trial = self._optimizer.ask()
+        return trial, trial.params
 
-    def tell(self, handle: int, score: float) -> None:
+    def tell(self, handle: Any, score: float) -> None:  # noqa: ANN401  (the optimizer's own)
         """How good it was."""
-        params = self._known[handle].params
-        self._known[handle] = Observation(trial=handle, params=params, score=score)
+        self._optimizer.tell(handle, score=score)
 
 
 class Optuna:
@@ -114,8 +110,8 @@ def _option(trial: Any, name: str, choice: Choice) -> Any:  # noqa: ANN401  (as 
     }
 
 
-def _ours(kind: str) -> Callable[[Space, int], Contender]:
-    return lambda space, seed: Ours(SAMPLERS[kind](), space, seed)
+def _ours(name: str) -> Callable[[Space, int], Contender]:
+    return lambda space, seed: Ours(name, space, seed)
 
 
 def _optuna(sampler: str) -> Callable[[Space, int], Contender]:
@@ -123,7 +119,7 @@ def _optuna(sampler: str) -> Callable[[Space, int], Contender]:
 
 
 CONTENDERS: Mapping[str, Callable[[Space, int], Contender]] = {
-    **{kind: _ours(kind) for kind in SAMPLERS},
+    **{name: _ours(name) for name in ("random", "sobol", "bayesian", "tpe")},
     "optuna-tpe": _optuna("TPESampler"),
     "optuna-gp": _optuna("GPSampler"),
 }

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import heapq
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 from contenders import CONTENDERS, generator
-from plan import BUDGETS
 from tasks import Params, Task
+
+TWICE = "-x2"  # at the end of a contender's name: it has two machines for each of the others'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,23 +25,25 @@ class Run:
     regrets: npt.NDArray[np.float64]  # of the configuration that reads best so far
     ends: npt.NDArray[np.float64]  # virtual seconds
     asks: npt.NDArray[np.float64]  # seconds, in the order of asking
-    recommended: list[float] | None  # regrets of the contender's own choice, at the plan's budgets
     busy: float  # share of the workers' time that trials ran, 0 to 1
 
 
 def run(task: Task, contender: str, *, workers: int, budget: int, seed: int) -> Run:
-    """Let a contender have `budget` trials, `workers` at a time."""
+    """Let a contender have `budget` trials, `workers` at a time; `NAME-x2` has twice of both."""
+    if (once := contender.removesuffix(TWICE)) != contender:
+        twice = run(task, once, workers=2 * workers, budget=2 * budget, seed=seed)
+        return replace(
+            twice, regrets=twice.regrets[1::2], ends=twice.ends[1::2], asks=twice.asks[1::2]
+        )
     made = CONTENDERS[contender](task.space, seed)
     free = [0.0] * workers  # when each worker is free; a heap
     running: list[tuple[float, int, object, Params, float]] = []  # a heap, by end
     answered = 0.0  # when the last ask was answered
     asks, told, worked = [], [], 0.0
-    chosen = _Chosen(task, made)
     for number in range(budget):
         now = max(heapq.heappop(free), answered)
         while running and running[0][0] <= now:
             told.append(_tell(made, heapq.heappop(running)))
-            chosen.look(len(told))
         begun = time.perf_counter()
         handle, params = made.ask()
         asks.append(time.perf_counter() - begun)
@@ -52,28 +55,12 @@ def run(task: Task, contender: str, *, workers: int, budget: int, seed: int) -> 
         heapq.heappush(running, (end, number, handle, params, reading.value))
     while running:
         told.append(_tell(made, heapq.heappop(running)))
-        chosen.look(len(told))
     return Run(
         regrets=_incumbents(task, told),
         ends=np.array([end for end, _, _ in told]),
         asks=np.array(asks),
-        recommended=chosen.regrets or None,
         busy=worked / (workers * told[-1][0]),
     )
-
-
-class _Chosen:
-    """What a contender itself would choose after so many trials, if it says."""
-
-    def __init__(self, task: Task, contender: object) -> None:
-        self._task = task
-        self._choose = getattr(contender, "recommend", None)
-        self.regrets: list[float] = []
-
-    def look(self, told: int) -> None:
-        """Ask when a budget of the plan is reached."""
-        if self._choose is not None and told in BUDGETS:
-            self.regrets.append(self._task.regret(self._choose()))
 
 
 def _tell(

@@ -29,7 +29,6 @@ SCHEMA = pa.schema(
         "regrets": pa.list_(pa.float32()),  # of what reads best, in the order of the trials' ends
         "ends": pa.list_(pa.float32()),  # virtual seconds
         "asks": pa.list_(pa.float32()),  # seconds, in the order of asking
-        "recommended": pa.list_(pa.float32()),  # regrets at the plan's budgets; null: no own choice
         "busy": pa.float32(),  # share of the workers' time that trials ran
     }
 )

@@ -3,10 +3,9 @@
 One rule: a proposal follows from the seed, the trial's number and what is known; asked again with
 the same, the sampler answers the same.
 
-The first trials are Sobol points that lie denser towards the middle of numbers, as those who write a
-range put what they believe in there; the very first is the middle itself. From then on candidates
-are drawn all over the space and around the best trials, and the one with the greatest expected
-improvement is taken. Trials that still run count as if they would find what is expected of them,
+The first trials are Sobol points, denser towards the middle. From then on candidates are drawn all
+over the space and around the best trials, and the one with the greatest expected improvement is
+taken. Trials that still run count as if they would find what is expected of them,
 so that many may run at once. One that failed counts as bad as the worst; one that was stopped early
 counts with what it showed and what others gained from there on. Values are warped towards a normal
 distribution first (I.-K. Yeo and R. A. Johnson, Biometrika 87, 2000): a few very bad ones would
@@ -25,6 +24,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from raysweep.core.samplers.ends import first, untried
 from raysweep.core.samplers.expected import expected_scores
 from raysweep.core.samplers.gaussian_process import (
     Array,
@@ -34,11 +34,10 @@ from raysweep.core.samplers.gaussian_process import (
 from raysweep.core.samplers.known import units
 from raysweep.core.samplers.layout import Layout
 from raysweep.core.samplers.sampler import Observation, check_seed, point_generator
-from raysweep.core.samplers.sobol import Sobol, sobol_point
+from raysweep.core.samplers.sobol import Sobol
 from raysweep.core.space import Space, Value
 
 START = 4  # results before the first model
-MIDDLING = 3.0  # both parameters of the beta distribution that the first trials' numbers have
 MOST_FITTED = 128  # points that the process's own parameters are fitted to
 MOST_POINTS = 384  # points that it then believes
 MOST_PENDING = 128  # of the trials that still run, the latest
@@ -79,29 +78,22 @@ class Bayesian:
         tried = {row.tobytes() for row in places}
         if space.size is not None and len(tried) >= space.size:
             return None
+        begins = sum(each.score is not None for each in known) < START
+        if begins:
+            params = first(space, trial, seed)
+            if space.to_unit(params).tobytes() not in tried:
+                return params
         layout = _layout(space)
         random = point_generator(seed, trial)
-        if sum(each.score is not None for each in known) < START:
-            first = _first(layout, trial, seed)
-            candidates = np.vstack(
-                [first, layout.snapped(random.random((EVERYWHERE, layout.size)))]
-            )
+        if begins:
+            candidates = layout.snapped(random.random((EVERYWHERE, layout.size)))
         else:
             candidates = _ranked(layout, known, places, random)
         for candidate in candidates:
             params = space.from_unit(candidate)
             if space.to_unit(params).tobytes() not in tried:
                 return params
-        return _untried(space, tried)
-
-
-def _first(layout: Layout, trial: int, seed: int) -> Array:
-    """A point of the sequence that the first trials follow."""
-    from scipy.special import betaincinv  # noqa: PLC0415  (half a second, for who learns only)
-
-    point = sobol_point(layout.size, seed, trial).copy()
-    middling = betaincinv(MIDDLING, MIDDLING, point) if trial else 0.5
-    return layout.snapped(np.where(layout.is_choice, point, middling)[None])
+        return untried(space, tried)
 
 
 def _ranked(
@@ -184,15 +176,6 @@ def _warped(values: Array) -> Array:
         warped: Array = np.asarray(yeojohnson(plain)[0])
         warped = (warped - warped.mean()) / warped.std()
     return warped if bool(np.isfinite(warped).all()) else plain
-
-
-def _untried(space: Space, tried: set[bytes]) -> dict[str, Value] | None:
-    """The first combination of a finite space that is left."""
-    for number in range(space.size or 0):
-        params = space.at(number)
-        if space.to_unit(params).tobytes() not in tried:
-            return params
-    return None
 
 
 @lru_cache(maxsize=8)

@@ -25,6 +25,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from raysweep.core.samplers.ends import first, untried
 from raysweep.core.samplers.known import units
 from raysweep.core.samplers.parzen import Array, Column, Parzen, columns_of
 from raysweep.core.samplers.sampler import Observation, check_seed, point_generator
@@ -73,7 +74,7 @@ class Tpe:
         if space.size is not None and len(tried) >= space.size:
             return None
         if sum(each.score is not None or not each.pending for each in known) < START:
-            params = Sobol().propose(space, (), trial, seed)
+            params = first(space, trial, seed)
             if space.to_unit(params).tobytes() not in tried:
                 return params
         random = point_generator(seed, trial)
@@ -82,7 +83,7 @@ class Tpe:
             # Its own point, not the candidate: beside it by a rounding, or another way to write it.
             if space.to_unit(params).tobytes() not in tried:
                 return params
-        return _untried(space, tried)
+        return untried(space, tried)
 
 
 @lru_cache(maxsize=MOST_SPACES)
@@ -123,9 +124,3 @@ def _good(known: Sequence[Observation]) -> npt.NDArray[np.bool_]:
     good = np.zeros(len(known), dtype=bool)
     good[np.lexsort((~completed, -scores))[:count]] = True
     return good
-
-
-def _untried(space: Space, tried: set[bytes]) -> dict[str, Value] | None:
-    """The first combination of a finite space that is left."""
-    combinations = map(space.at, range(space.size or 0))
-    return next((at for at in combinations if space.to_unit(at).tobytes() not in tried), None)
