@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,17 @@ import click
 import ray
 import suites
 from contenders import CONTENDERS
-from plan import Job, jobs
+from plan import Job, races, sweeps
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from store import Store
+from store import RACES, SWEEPS, Store
 
 import raysweep
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE.parent / "results" / "samplers"
 FLUSH = 60.0  # seconds between two files of what was run
+POLICIES = ("none", "bandit", "median", "truncation", "asha", "one-epoch-3")
 
 
 def version(contender: str) -> str:
@@ -34,7 +36,7 @@ def version(contender: str) -> str:
         return f"optuna {importlib.metadata.version('optuna')}"
     core = Path(raysweep.__file__).parent / "core"
     code = hashlib.sha256()
-    for file in sorted((core / "samplers").glob("*.py")):
+    for file in sorted([*(core / "samplers").glob("*.py"), core / "policies.py"]):
         code.update(file.read_bytes())
     return f"raysweep {raysweep.__version__} {code.hexdigest()[:8]}"
 
@@ -42,31 +44,40 @@ def version(contender: str) -> str:
 @ray.remote(num_cpus=1)
 def _made(job: Job, made_by: str) -> list[dict[str, Any]]:
     """The runs of a job, a row each; on whatever machine has the room."""
+    return [
+        {
+            "task": job.task,
+            "contender": job.contender,
+            "policy": job.policy,
+            "version": made_by,
+            "workers": job.workers,
+            "seed": seed,
+            "budget": job.budget,
+            **(_sweep(job, seed) if job.policy else _race(job, seed)),
+        }
+        for seed in job.seeds
+    ]
+
+
+def _race(job: Job, seed: int) -> dict[str, Any]:
     import race  # noqa: PLC0415  (with all that samplers import: for the workers)
 
     task = suites.load(job.task)
-    rows = []
-    for seed in job.seeds:
-        run = race.run(task, job.contender, workers=job.workers, budget=job.budget, seed=seed)
-        rows.append(
-            {
-                "task": job.task,
-                "contender": job.contender,
-                "version": made_by,
-                "workers": job.workers,
-                "budget": job.budget,
-                "seed": seed,
-                "regrets": run.regrets,
-                "ends": run.ends,
-                "asks": [float(f"{seconds:.2g}") for seconds in run.asks],
-                "busy": run.busy,
-            }
-        )
-    return rows
+    run = race.run(task, job.contender, workers=job.workers, budget=job.budget, seed=seed)
+    asks = [float(f"{seconds:.2g}") for seconds in run.asks]  # nothing is measured more exactly
+    return {"regrets": run.regrets, "ends": run.ends, "asks": asks, "busy": run.busy}
+
+
+def _sweep(job: Job, seed: int) -> dict[str, Any]:
+    import early  # noqa: PLC0415  (as above)
+
+    how = {"workers": job.workers, "trials": job.budget, "seed": seed}
+    found = early.run(job.task, job.policy, job.contender, **how)
+    return {name: found[name] for name in SWEEPS.names if name in found}
 
 
 def _made_anywhere(missing: list[Job], console: Console) -> Iterator[list[dict[str, Any]]]:
-    """The rows of all jobs, as they are done; a few more are out than there are CPUs."""
+    """The rows of all jobs, as they are done; twice as many are out as there are CPUs."""
     room = 2 * int(ray.cluster_resources()["CPU"])
     waiting, out = iter(missing), {}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
@@ -83,60 +94,142 @@ def _made_anywhere(missing: list[Job], console: Console) -> Iterator[list[dict[s
             progress.update(bar, advance=len(job.seeds), description=f"{job.contender} {job.task}")
 
 
-def _numbers(text: str) -> list[int]:
-    return [int(part) for part in text.split(",")]
-
-
-@click.command()
-@click.option("--suite", "suite_names", default="tables", help=f"Of {', '.join(suites.SUITES)}.")
-@click.option("--part", type=click.Choice(["development", "test", "all"]), default="test")
-@click.option("--contenders", default=",".join(CONTENDERS), help="Who is compared.")
-@click.option("--workers", default="1,4,16,64", help="Trials at a time.")
-@click.option("--budget", default=200, help="Trials a run.")
-@click.option("--seeds", default=30, help="Runs a task, from seed 0.")
-@click.option(
-    "--out", type=click.Path(path_type=Path), default=RESULTS, help="Where runs are kept."
-)
-@click.option("--address", help="Of a Ray cluster; one is started here unless given.")
-def main(  # noqa: PLR0917  (click names them)
-    suite_names: str,
-    part: str,
-    contenders: str,
-    workers: str,
-    budget: int,
-    seeds: int,
-    out: Path,
-    address: str | None,
+def _run_missing(
+    store: Store, wanted: Iterable[Job], connect: Callable[[], None], console: Console
 ) -> None:
-    """Run what is missing of a benchmark of samplers, and show what came out."""
-    console = Console(stderr=True)
-    store = Store(out)
-    tasks = [name for suite in suite_names.split(",") for name in suites.names(suite, part)]
-    wanted = jobs(tasks, contenders.split(","), _numbers(workers), budget, range(seeds))
+    """Run what the store does not have, and keep it, also when interrupted."""
     missing = [left for job in wanted if (left := store.missing(job, version(job.contender)))]
-    if missing:
-        _connect(address)
-        rows: list[dict[str, Any]] = []
-        flushed = time.monotonic()
-        try:
-            for made in _made_anywhere(missing, console):
-                rows += made
-                if time.monotonic() - flushed > FLUSH:
-                    store.add(rows)
-                    rows, flushed = [], time.monotonic()
-        finally:
-            store.add(rows)
-            store.merge()
+    if not missing:
+        return
+    connect()
+    rows: list[dict[str, Any]] = []
+    flushed = time.monotonic()
+    try:
+        for made in _made_anywhere(missing, console):
+            rows += made
+            if time.monotonic() - flushed > FLUSH:
+                store.add(rows)
+                rows, flushed = [], time.monotonic()
+    finally:
+        store.add(rows)
+        store.merge()
 
 
-def _connect(address: str | None) -> None:
+def _connect(address: str | None, cpus: int | None) -> None:
     """Ray, with one thread for each run, as many at once as there are CPUs."""
+    if ray.is_initialized():
+        return
+    os.environ["RAY_AUTH_MODE"] = os.environ.get("RAY_AUTH_MODE", "disabled")
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     if address is None:
         environment = {"env_vars": threads | {"PYTHONPATH": str(HERE)}}
     else:
         environment = {"env_vars": threads, "working_dir": str(HERE)}
-    ray.init(address=address, runtime_env=environment, log_to_driver=False, include_dashboard=False)
+    ray.init(
+        address=address or "local",
+        num_cpus=None if address else cpus,
+        runtime_env=environment,
+        log_to_driver=False,
+        include_dashboard=False,
+    )
+
+
+class _Names(click.ParamType):
+    """Names with commas between them, each one of those that are known."""
+
+    name = "names"
+
+    def __init__(self, known: Iterable[str]) -> None:
+        self._known = [*known]
+
+    def convert(
+        self, value: str | list[str], param: click.Parameter | None, ctx: click.Context | None
+    ) -> list[str]:
+        """The names as a list."""
+        names = value if isinstance(value, list) else value.split(",")
+        for name in names:
+            if name not in self._known:
+                self.fail(f"{name!r} is none of {', '.join(self._known)}", param, ctx)
+        return names
+
+
+class _Counts(click.ParamType):
+    """Whole numbers with commas between them."""
+
+    name = "counts"
+
+    def convert(
+        self, value: str | list[int], param: click.Parameter | None, ctx: click.Context | None
+    ) -> list[int]:
+        """The numbers as a list."""
+        try:
+            counts = value if isinstance(value, list) else [int(part) for part in value.split(",")]
+        except ValueError:
+            self.fail(f"{value!r} must be numbers such as 1,16", param, ctx)
+        if min(counts) < 1:
+            self.fail(f"{value!r} must be numbers of at least 1", param, ctx)
+        return counts
+
+
+@click.command()
+@click.option(
+    "--suite",
+    "chosen",
+    type=_Names([*suites.SUITES, "early"]),
+    default="tables,early",
+    help=f"Of {', '.join(suites.SUITES)}: whole trials; early: early termination.",
+)
+@click.option(
+    "--part",
+    type=click.Choice(["development", "test", "all"]),
+    default="test",
+    help="Which tasks; samplers are tuned on the development tasks only.",
+)
+@click.option(
+    "--contenders", type=_Names(CONTENDERS), default=",".join(CONTENDERS), help="Who is compared."
+)
+@click.option("--workers", type=_Counts(), default="1,16", help="Trials at a time.")
+@click.option("--budget", type=click.IntRange(1), default=100, help="Trials a run.")
+@click.option("--seeds", type=click.IntRange(1), default=30, help="Runs a task, from seed 0.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=RESULTS, help="Where runs are kept."
+)
+@click.option("--address", help="Of a Ray cluster; one is started here unless given.")
+@click.option("--cpus", type=click.IntRange(1), help="Of this machine, if Ray is started here.")
+def main(  # noqa: PLR0917  (click names them)
+    chosen: list[str],
+    part: str,
+    contenders: list[str],
+    workers: list[int],
+    budget: int,
+    seeds: int,
+    out: Path,
+    address: str | None,
+    cpus: int | None,
+) -> None:
+    """Run what is missing of the sampler benchmark, and show what came out.
+
+    Runs are kept as Parquet in --out, beside one page, report.html, with tables and pictures.
+    """
+    import report  # noqa: PLC0415  (matplotlib: not for --help)
+
+    console = Console(stderr=True)
+
+    def connect() -> None:
+        _connect(address, cpus)
+
+    tasks = [name for suite in chosen if suite != "early" for name in suites.names(suite, part)]
+    wanted = races(tasks, contenders, workers, budget, range(seeds))
+    _run_missing(Store(out, "race", RACES), wanted, connect, console)
+    if "early" in chosen:
+        learners = [name for name in contenders if name in {"random", "bayesian", "tpe"}]
+        curves = suites.names("lcbench", part)
+        at_once = [count for count in workers if count in {4, 16}] or [16]
+        wanted = sweeps(
+            curves, learners, policies=POLICIES, workers=at_once, trials=64, seeds=range(seeds)
+        )
+        _run_missing(Store(out, "early", SWEEPS), wanted, connect, console)
+    report.show(out)
 
 
 if __name__ == "__main__":

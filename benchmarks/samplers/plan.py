@@ -22,18 +22,19 @@ class Job:
     task: str
     contender: str
     workers: int
-    budget: int
+    budget: int  # trials
     seeds: tuple[int, ...]
+    policy: str = ""  # of early termination; none: whole trials, on a clock of the benchmark's own
 
 
-def jobs(
+def races(
     tasks: Sequence[str],
     contenders: Sequence[str],
     workers: Sequence[int],
     budget: int,
     seeds: Sequence[int],
 ) -> Iterator[Job]:
-    """All that is asked for, less what would take too long, seed by seed: any prefix is fair."""
+    """Whole trials, less what would take too long; seed by seed, so that any prefix is fair."""
     for block in _blocks(seeds, 5):
         for at_once in workers:
             for contender in contenders:
@@ -48,6 +49,31 @@ def jobs(
                             workers=at_once,
                             budget=min(budget, most),
                             seeds=tuple(few),
+                        )
+
+
+def sweeps(
+    tasks: Sequence[str],
+    contenders: Sequence[str],
+    *,
+    policies: Sequence[str],
+    workers: Sequence[int],
+    trials: int,
+    seeds: Sequence[int],
+) -> Iterator[Job]:
+    """Trials that a policy may end early, in the same order."""
+    for block in _blocks(seeds, 5):
+        for at_once in workers:
+            for contender in contenders:
+                for policy in policies:
+                    for task in tasks:
+                        yield Job(
+                            task=task,
+                            contender=contender,
+                            policy=policy,
+                            workers=at_once,
+                            budget=trials,
+                            seeds=tuple(block),
                         )
 
 

@@ -43,6 +43,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
         "running",
         "Take up a sweep that was interrupted, or give one that is over more to do.",
     ),
+    "bench": (
+        "benching",
+        "Compare samplers on tasks whose best is known, on this machine or a cluster.",
+    ),
     "doctor": ("checking", "Check this machine, the storage and the cluster."),
 }
 
