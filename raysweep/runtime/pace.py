@@ -118,9 +118,15 @@ def batch(wanted: int, ask: float | None) -> int:
 
     None waits long for those after it, and these know what came in meanwhile.
 
-    >>> batch(8, None), batch(8, 0.03), batch(8, 2.0)
-    (8, 3, 1)
+    Args:
+        wanted: how many are.
+        ask: seconds that a proposal takes; None: nobody knows.
+
+    >>> batch(8, None), batch(8, 2.0), batch(8, 0.03), batch(8, 0.0)
+    (1, 1, 3, 8)
     """
+    if ask is None:
+        return 1
     return max(1, min(wanted, int(BATCH / ask))) if ask else wanted
 
 

@@ -123,10 +123,11 @@ class TestOnDemand:
         assert [0, 1, 2, 3] == [params["ended"] for params in ran(result)]
 
     def test_at_first_all_free_places_get_a_trial(self) -> None:
-        """With no result yet there is nothing to wait for, however long asking takes."""
+        """One after the other, without a pause, and no more than there are places."""
         result = run(spec(), slots=4, sampler_time=9.0)
-        first = next(r.event for r in result.records if isinstance(r.event, Proposed))
-        assert 4 == len(first.params)
+        times = [r.event.time for r in result.records if isinstance(r.event, Proposed)]
+        assert [9.0, 18.0, 27.0, 36.0] == times[:4]
+        assert times[4] > 36.0 + 9.0
 
     def test_no_more_are_proposed_than_may_run(self) -> None:
         """A limit leaves places empty, and no trial waits for them."""
