@@ -95,6 +95,8 @@ class Sampling:
             paused: whether nothing may be proposed for now.
         """
         try:
+            if not self._state.all_proposed:  # whatever is to be started for it is there then
+                await asyncio.to_thread(self._proposer.propose, range(0), ())
             while not over():
                 if paused() or not await self._asked():
                     self._cause.clear()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sweeps import alive, sweep
+from sweeps import PATIENCE, alive, controller_pid, kill, running, sweep, until
 
 import raysweep as rs
 from raysweep.core.events import (
@@ -54,9 +54,10 @@ class Slow:
 
     def propose(self, numbers: range, known: Sequence[Observation]) -> Answer:
         """Once it may."""
-        self.asked.append(numbers)
-        self.at_it.set()
-        assert self.may_answer.acquire(timeout=60)
+        if numbers:
+            self.asked.append(numbers)
+            self.at_it.set()
+            assert self.may_answer.acquire(timeout=60)
         ended = sum(not each.pending for each in known)
         drawn = () if self.error else tuple({"x": n, "ended": ended} for n in numbers)
         return Answer(drawn=drawn, error=self.error)
@@ -193,7 +194,7 @@ def first_takes_long(trial: Any) -> None:  # noqa: ANN401  (a raysweep Trial)
 
 @pytest.mark.usefixtures("local_ray")
 def test_on_ray_each_trial_of_a_sequence_knows_all_before_it(tmp_path: Path) -> None:
-    """And the process that sampled ends with the sweep."""
+    """As long as a proposal takes nothing beside a trial."""
     result = sweep(
         first_takes_long,
         tmp_path,
@@ -203,16 +204,47 @@ def test_on_ray_each_trial_of_a_sequence_knows_all_before_it(tmp_path: Path) -> 
     ).run(screen="none")
     events = [record.event for record in journal.read(result.folder.journal)]
     assert [0, 1, 2] == [event.known for event in events if isinstance(event, Proposed)]
-    left = [
-        int(entry.name)
-        for entry in Path("/proc").iterdir()
-        if entry.name.isdigit() and b"sampler_process" in _command(entry)
-    ]
-    assert [] == [process for process in left if alive(process)]
 
 
-def _command(entry: Path) -> bytes:
-    try:
-        return (entry / "cmdline").read_bytes()
-    except OSError:
-        return b""
+def wait(trial: Any) -> None:  # noqa: ANN401  (the same)
+    """Report every now and then, for a minute at most."""
+    for _ in range(600):
+        trial.report(score=trial.params["x"])
+        time.sleep(0.1)
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_on_ray_a_sampler_dies_with_its_controller(tmp_path: Path) -> None:
+    """The next controller has a sampler of its own, which ends with the sweep."""
+    made = sweep(wait, tmp_path, sampler=rs.Bayesian(seed=3), isolation="none")
+    with running(made) as client:
+        until(client, lambda status: status.live == 2)
+        before = controller_pid(client)
+        first = sampler_of(before)
+        kill(before)
+        until(client, lambda _: controller_pid(client) != before)
+        second = sampler_of(controller_pid(client))
+        assert gone(first)
+        client.cancel("enough")
+        until(client, lambda status: status.over)
+        assert gone(second)
+
+
+def sampler_of(controller: int) -> int:
+    """The process in which the sampler of this controller computes, once it has one."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        for task in Path(f"/proc/{controller}/task").iterdir():
+            for child in (task / "children").read_text().split():
+                if b"sampler_process import main" in Path(f"/proc/{child}/cmdline").read_bytes():
+                    return int(child)
+        time.sleep(0.02)
+    raise AssertionError(f"process {controller} has no sampler")
+
+
+def gone(process: int) -> bool:
+    """Whether a process has ended, once it has had time to."""
+    deadline = time.monotonic() + PATIENCE
+    while alive(process) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return not alive(process)
