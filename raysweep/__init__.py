@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "raysweep.core.policies": ("Bandit", "MedianStopping", "NoPolicy", "TruncationSelection"),
-    "raysweep.core.samplers": ("Bayesian", "Grid", "Random", "Sobol"),
+    "raysweep.core.samplers": ("Auto", "Bayesian", "Grid", "Optuna", "Random", "Sobol", "Tpe"),
     "raysweep.core.space": (
         "Space",
         "choice",
@@ -31,6 +31,7 @@ _HOMES = {
     "raysweep.errors": (
         "CheckpointDamagedError",
         "ControllerLostError",
+        "ExhaustedError",
         "JournalDamagedError",
         "MetricError",
         "NoTrialCompletedError",
@@ -42,6 +43,7 @@ _HOMES = {
         "UserError",
     ),
     "raysweep.job": ("JobSweep", "load"),
+    "raysweep.optimizer": ("Optimizer",),
     "raysweep.result": ("Result", "TrialResult", "load_checkpoint", "load_result"),
     "raysweep.runtime.reporting": ("report",),
     "raysweep.runtime.trial": ("Trial",),

@@ -8,6 +8,7 @@
     |   +-- SweepExistsError         the name is taken in this storage
     |   +-- SweepNotFoundError       there is no sweep of this name in this storage
     |   +-- StorageUnusableError     the storage cannot be written, or not from every node
+    |   +-- ExhaustedError           another trial was asked for, and the sampler has none left
     |   +-- NotInTrialError          a report from a script that no sweep's command runs
     |   +-- ResourcesError           no node can ever offer what a trial asks for
     |   +-- EnvironmentBuildError    an environment of a command that cannot be built
@@ -92,6 +93,10 @@ class SweepNotFoundError(UserError):
 
 class StorageUnusableError(UserError):
     """A storage that cannot be written, or that not every node reaches."""
+
+
+class ExhaustedError(UserError):
+    """Another trial was asked for, and the sampler has been through the whole space."""
 
 
 class NotInTrialError(UserError):

@@ -13,6 +13,7 @@ from raysweep.azureml import Job, read_job
 from raysweep.core.command import Command
 from raysweep.runtime import code
 from raysweep.runtime.command.shell import shown
+from raysweep.runtime.proposals import check as check_sampler
 from raysweep.storage import snapshot
 from raysweep.storage.copying import copy
 from raysweep.storage.folder import SweepFolder, default_storage, find_sweep, made
@@ -38,6 +39,9 @@ def load(
 
     Raises:
         JobFileError: the job cannot be run; every problem with its place in the file.
+        SpecError: its sampler is of a library that is not installed, or it cannot begin with the
+            earlier sweep that it names.
+        SweepNotFoundError: there is no such earlier sweep.
     """
     mapping = None if environments is None else Path(environments)
     job = read_job(source, settings, environments=mapping)
@@ -52,6 +56,9 @@ class JobSweep(Runnable):
         self.spec = job.spec
         self.storage = storage
         self.notices = (*job.notices, *_preparing(job))
+        check_sampler(self.spec)
+        if job.warm_start is not None:
+            self.warm_start(job.warm_start)
 
     def create(self) -> SweepFolder:
         """Make the sweep's folder: spec, command, and a snapshot of its code folder."""

@@ -5,24 +5,27 @@ One rule: whatever the trials are, a sweep is a spec, a storage, and a folder th
 
 from __future__ import annotations
 
+import dataclasses
 import secrets
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from raysweep.core import checks
 from raysweep.core.policies import NoPolicy, Policy
-from raysweep.core.samplers import Random, Sampler
+from raysweep.core.samplers import Random, Sampler, settled
 from raysweep.core.space import Expression, Space
 from raysweep.core.spec import Limits, Objective, Resources, SweepSpec
 from raysweep.errors import SpecError
 from raysweep.result import Result
 from raysweep.runtime import code
+from raysweep.runtime.proposals import check as check_sampler
 from raysweep.runtime.proposals import draw
 from raysweep.runtime.screen import ScreenKind
 from raysweep.storage.folder import SweepFolder, default_storage, find_sweep, made
+from raysweep.warm_start import WarmStart, results_of
 
 
 class Runnable(ABC):
@@ -65,6 +68,27 @@ class Runnable(ABC):
                 print(notice, file=sys.stderr)  # noqa: T201  (beside the screen)
         return run(self.spec, self.create, storage=self.storage, address=address, screen=screen)
 
+    def warm_start(self, source: WarmStart, *, storage: str | None = None) -> None:
+        """Have the sampler begin with the results of an earlier sweep.
+
+        Args:
+            source: as `Sweep` takes it.
+            storage: where a name is looked for; this sweep's storage unless given.
+
+        Raises:
+            SweepNotFoundError: there is no sweep of this name.
+            SpecError: the sampler does not learn, the objective is another, or no result lies in
+                the search space.
+        """
+        earlier, line = results_of(
+            source,
+            space=self.spec.space,
+            objective=self.spec.objective,
+            storage=storage or self.storage,
+        )
+        self.spec = dataclasses.replace(self.spec, earlier=earlier)
+        self.notices = (*self.notices, line)
+
     def preview(self, count: int = 5) -> list[dict[str, Any]]:
         """The parameters of the first trials, as a sampler that learns nothing yet proposes them."""
         spec = self.spec
@@ -79,7 +103,8 @@ class Sweep(Runnable):
         train: called with a `Trial`; reports metrics and checkpoints through it.
         space: parameter name -> expression, such as `rs.loguniform(1e-4, 1e-1)`.
         objective: `rs.maximize("accuracy")` or `rs.minimize("loss")`.
-        sampler: proposes the values; `rs.Random()` unless given.
+        sampler: proposes the values; `rs.Random()` unless given. `rs.Auto()` chooses by the space
+            and the number of trials, and says why in `notices`.
         policy: ends hopeless trials early; none unless given.
         limits: how many trials, how many at once, for how long.
         resources: what one trial needs.
@@ -97,8 +122,12 @@ class Sweep(Runnable):
         lease: seconds that trials go on without hearing from a controller.
         keep_checkpoints: how many checkpoints of each trial are kept: the last so many, and the one
             of its best value. All unless given; 2 or more, so that one that is damaged has one before it.
+        try_first: parameters of the first trials; the sampler proposes those that come after them.
+        warm_start: an earlier sweep, whose results a sampler that learns begins with: its `Result`,
+            its name in this storage, or STORAGE/NAME; or a list of (params, value). They are copied.
 
     Raises:
+        SweepNotFoundError: there is no earlier sweep of this name.
         SpecError: something of this cannot be run; the message says what and what to do.
     """
 
@@ -121,21 +150,27 @@ class Sweep(Runnable):
         grace: float = 10.0,
         lease: float = 300.0,
         keep_checkpoints: int | None = None,
+        try_first: Sequence[Mapping[str, Any]] = (),
+        warm_start: WarmStart | None = None,
     ) -> None:
         code.check(train)
+        space = space if isinstance(space, Space) else Space(checks.mapping("space", space))
+        limits = Limits() if limits is None else limits
         sampler = Random() if sampler is None else sampler
         seed = getattr(sampler, "seed", None)
+        trials = limits.max_total_trials if isinstance(limits, Limits) else None
+        sampler, self.notices = settled(sampler, space, trials)
         self.train = train
         self.shared = None if shared is None else checks.mapping("shared", shared)
         self.storage = storage or default_storage()
         self.spec = SweepSpec(
             name=_generated(train) if name is None else name,
-            space=space if isinstance(space, Space) else Space(checks.mapping("space", space)),
+            space=space,
             objective=objective,
             sampler=sampler,
             seed=secrets.randbits(32) if seed is None else seed,
             policy=NoPolicy() if policy is None else policy,
-            limits=Limits() if limits is None else limits,
+            limits=limits,
             resources=Resources() if resources is None else resources,
             max_attempts=max_attempts,
             isolation=isolation,
@@ -143,7 +178,11 @@ class Sweep(Runnable):
             grace=grace,
             lease=lease,
             keep_checkpoints=keep_checkpoints,
+            try_first=tuple(try_first),
         )
+        check_sampler(self.spec)
+        if warm_start is not None:
+            self.warm_start(warm_start)
 
     def create(self) -> SweepFolder:
         """Make the sweep's folder: spec, code and shared data; nothing runs yet."""

@@ -60,6 +60,7 @@ CORE_BANS: Mapping[str, tuple[str, ...]] = {
     "core answers in values and logs nothing": ("logging",),
     "core has neither threads nor async; its caller has": ("threading", "asyncio", "concurrent"),
     "core trains nothing; that is the user's code": ("torch", "sklearn"),
+    "core describes another library's sampler; runtime asks it": ("optuna",),
 }
 
 NAMELESS = {"utils", "util", "helpers", "helper", "common", "base", "misc"}

@@ -39,7 +39,7 @@ from raysweep.core.events import (
     SlotLost,
 )
 from raysweep.core.policies import Bandit, MedianStopping, NoPolicy, Policy, TruncationSelection
-from raysweep.core.samplers import Bayesian, Random, Sampler
+from raysweep.core.samplers import Bayesian, Random, Sampler, Tpe
 from raysweep.core.space import Space, choice, loguniform
 from raysweep.core.spec import Limits, SweepSpec, maximize
 from raysweep.core.state import SweepState
@@ -557,6 +557,14 @@ def test_a_file_may_have_a_taken_name(tmp_path: Path) -> None:
     assert json is sys.modules["json"]
 
 
+@pytest.mark.parametrize("command", ["validate", "preview"])
+def test_what_auto_chose_is_said_and_kept(file: Path, command: str) -> None:
+    """The spec has the sampler that will run; a line on stderr says why."""
+    file.write_text(SWEEP.replace("rs.Random(seed=7)", "rs.Auto(seed=7)"))
+    assert Tpe(seed=7) == load(file, {}).spec.sampler
+    assert "sampler auto is tpe: it compares conditional" in run(command, file).stderr
+
+
 def test_settings_change_parts_of_the_spec(file: Path) -> None:
     """Numbers, words, whole parts: by dotted path."""
     spec = changed(
@@ -586,6 +594,42 @@ def test_the_sampler_s_seed_is_the_sweep_s(file: Path) -> None:
     )
     assert first != second
     assert first == json.loads(run("preview", file, "-o", "json").stdout)
+
+
+def test_a_sampler_may_be_named(file: Path) -> None:
+    """Another sampler than the file's, with the file's seed."""
+    spec = json.loads(run("validate", file, "--sampler", "sobol", "-o", "json").stdout)
+    assert ({"type": "sobol", "seed": 7}, 7) == (spec["sampler"], spec["seed"])
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("sobel", "did you mean 'sobol'?"),
+        ("optuna:TPESample", "optuna has no sampler 'TPESample'; did you mean 'TPESampler'?"),
+    ],
+)
+def test_a_sampler_that_is_none_is_refused(file: Path, name: str, message: str) -> None:
+    """With what is near."""
+    done = run("validate", file, "--sampler", name)
+    assert 2 == done.exit_code
+    assert message in done.stderr
+
+
+def test_a_sweep_may_begin_with_an_earlier_one(file: Path, storage: Path) -> None:
+    """By name, in the storage that is named; the sampler has to be one that learns."""
+    space = '{"lr": rs.loguniform(1e-5, 1), "width": rs.choice([8, 16, 32])}'
+    head, _, tail = SWEEP.partition("    space=")
+    tail = tail.partition("objective=")[2].replace("score", "accuracy")
+    file.write_text(f"{head}    space={space},\n    objective={tail}")
+    given = ("validate", file, "--warm-start", "digits", "--storage", storage)
+    refused = run(*given)
+    assert 2 == refused.exit_code
+    assert "the random sampler does not learn; use bayesian, tpe, auto or optuna" in refused.stderr
+    done = run(*given, "--sampler", "bayesian")
+    assert 0 == done.exit_code, done.output
+    assert "warm start: begins with the 3 results of sweep 'digits'" in done.stderr
+    assert "3 results of an earlier sweep" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -107,3 +107,24 @@ def test_a_python_file_may_hold_a_job(job: Path, tmp_path: Path) -> None:
     done = asked("validate", file, "--set", "limits.max_total_trials=1")
     assert 0 == done.exit_code, done.output
     assert "1, as many as fit at once" in done.stdout
+
+
+def test_a_sampler_may_be_named_on_the_command_line(job: Path) -> None:
+    """It goes before the file's, with its seed."""
+    flags = ("--sampler", "optuna:TPESampler", "--set", "raysweep.try_first=[{lr: 0.1}]")
+    spec = json.loads(asked("validate", job, *flags, "-o", "json").stdout)
+    expected: dict[str, object] = {
+        "type": "optuna",
+        "sampler": "TPESampler",
+        "options": {},
+        "seed": None,
+    }
+    assert (expected, [{"lr": 0.1}]) == (spec["sampler"], spec["try_first"])
+
+
+def test_a_job_cannot_begin_with_a_sweep_that_is_not_there(job: Path, tmp_path: Path) -> None:
+    """Named by the command line, in the storage that it names."""
+    flags = ("--warm-start", "earlier", "--sampler", "bayesian", "--storage", tmp_path)
+    done = asked("validate", job, *flags)
+    assert 2 == done.exit_code
+    assert f"no sweep named 'earlier' in {tmp_path}" in done.stderr

@@ -27,7 +27,7 @@ from raysweep.azureml.spaces import parameter
 from raysweep.core import checks
 from raysweep.core.command import ROOTS, Command, Environment, Input, Literal
 from raysweep.core.policies import NoPolicy
-from raysweep.core.samplers import Grid, Random
+from raysweep.core.samplers import Grid, Random, Sampler, seeded, settled
 from raysweep.core.space import Space
 from raysweep.core.spec import NAME, Resources, SweepSpec
 from raysweep.errors import JobFileError, Problem, SpecError
@@ -57,6 +57,7 @@ class Job:
     command: Command
     notices: tuple[str, ...] = ()  # for people, a line each
     storage: str | None = None  # None: the job does not say
+    warm_start: str | None = None  # an earlier sweep: NAME, or STORAGE/NAME
     about: Mapping[str, Any] = field(default_factory=dict)  # the keys of ABOUT that are given
 
 
@@ -110,6 +111,7 @@ class _Reading:
             command=command,
             notices=tuple(dict.fromkeys(self.notices)),
             storage=self._storage(found.get("raysweep", {}).get("storage")),
+            warm_start=self._earlier(found.get("raysweep", {}).get("warm_start")),
             about={key: found[key] for key in ABOUT if key in found},
         )
 
@@ -118,6 +120,13 @@ class _Reading:
         if given is None or "://" in given:
             return given
         place = self.top.at("raysweep").at("storage")
+        return str(place.folder / Path(given).expanduser())
+
+    def _earlier(self, given: str | None) -> str | None:
+        """The earlier sweep that the job names: NAME, or the same after a storage."""
+        if given is None or "/" not in given or "://" in given:
+            return given
+        place = self.top.at("raysweep").at("warm_start")
         return str(place.folder / Path(given).expanduser())
 
     def _table(self) -> Table:
@@ -160,7 +169,8 @@ class _Reading:
         return trials.table(self.environments)(value, place)
 
     def _raysweep(self, value: Any, place: Place) -> dict[str, Any]:  # noqa: ANN401  (a reader)
-        plain = Table(fields={**schema.RAYSWEEP.fields, "environment": at_all})(value, place)
+        own = {"environment": at_all, "sampler": searching.own_sampler}
+        plain = Table(fields={**schema.RAYSWEEP.fields, **own})(value, place)
         if "environment" in plain:
             where = place.at("environment")
             plain["environment"] = self.environments.chosen(plain["environment"], where)
@@ -177,16 +187,25 @@ class _Reading:
                 raise refuse("empty_space", place, "must not be empty", key=True)
             return None
         space = Space(found["search_space"])
-        if isinstance(found.get("sampling_algorithm"), Grid):
+        if isinstance(self._sampler(found), Grid):
             searching.check_grid(space, place)
         return space
+
+    def _sampler(self, found: Mapping[str, Any]) -> Sampler:
+        """What proposes the trials: raysweep's own key goes before Azure ML's, but for the seed."""
+        asked: Sampler = found.get("sampling_algorithm", Random())
+        own: Sampler | None = found.get("raysweep", {}).get("sampler")
+        return asked if own is None else seeded(own, asked.seed)
 
     def _spec(self, found: Mapping[str, Any], space: Space | None) -> SweepSpec | None:
         if self.problems or space is None:
             return None
         own = dict(found.get("raysweep", {}))
-        sampler = found.get("sampling_algorithm", Random())
-        seed = sampler.seed
+        own["try_first"] = searching.points(own.get("try_first", []), space)
+        asked = self._sampler(found)
+        sampler, why = settled(asked, space, found["limits"].max_total_trials)
+        self.notices.extend(why)
+        seed = asked.seed
         return SweepSpec(
             name=found.get("name") or self._generated_name(found),
             space=space,
@@ -305,7 +324,14 @@ OTHER_JOBS = (
 )
 UNUSED_OUTPUT = ("path", "name", "version")  # where Azure ML would put and register it
 
-_SPEC_KEYS = ("max_attempts", "sync_decisions", "grace", "lease", "keep_checkpoints")
+_SPEC_KEYS = (
+    "max_attempts",
+    "sync_decisions",
+    "grace",
+    "lease",
+    "keep_checkpoints",
+    "try_first",
+)
 
 
 def _name(value: Any, place: Place) -> str:  # noqa: ANN401  (a reader)

@@ -238,7 +238,7 @@ EXTENSIONS: Mapping[str, Extension] = {
     ),
     "raysweep": Extension(
         what="the block raysweep: resources, storage, max_attempts, sync_decisions, grace, lease,"
-        " keep_checkpoints, environment",
+        " keep_checkpoints, environment, sampler, try_first, warm_start",
         why="Azure ML has no keys for them",
     ),
 }

@@ -397,5 +397,10 @@ RAYSWEEP = Table(
         "lease": number,
         "keep_checkpoints": whole,
         "environment": ENVIRONMENT_CHOICE,
+        "sampler": first_of(
+            text, each(anything), what="a sampler's name, or a mapping with its type"
+        ),
+        "try_first": listed(each(at_all)),
+        "warm_start": text,
     }
 )

@@ -6,17 +6,19 @@ One rule: values mean what Azure ML's documentation says; where its client chang
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, cast
 
 from raysweep.azureml import schema
 from raysweep.azureml.documents import Place
+from raysweep.azureml.readers import refused
 from raysweep.azureml.refusals import refuse
 from raysweep.core import checks
 from raysweep.core.policies import Bandit, MedianStopping, Policy, TruncationSelection
-from raysweep.core.samplers import SAMPLERS, Sampler
-from raysweep.core.space import Choice, Space
-from raysweep.core.spec import Limits, Objective
-from raysweep.errors import JobFileError, Problem
+from raysweep.core.samplers import SAMPLERS, Sampler, named
+from raysweep.core.space import Choice, Expression, Space
+from raysweep.core.spec import Limits, Objective, described_sampler
+from raysweep.errors import JobFileError, Problem, SpecError
 
 _MOST_PERCENT = 99
 
@@ -33,6 +35,30 @@ def sampler(value: Any, place: Place) -> Sampler:  # noqa: ANN401  (a reader)
     _check_size(seed, place.at("seed"))
     made: Sampler = cast("Any", SAMPLERS[kind])(seed=seed)  # what is random takes a seed
     return made
+
+
+def own_sampler(value: Any, place: Place) -> Sampler:  # noqa: ANN401  (a reader)
+    """A sampler that Azure ML has no word for: `optuna:GPSampler`, or a mapping as in a spec."""
+    plain = schema.RAYSWEEP.fields["sampler"](value, place)
+    try:
+        return named(plain) if isinstance(plain, str) else described_sampler(plain)
+    except SpecError as error:
+        raise refused(place, str(error)) from error
+
+
+def points(given: list[dict[str, Any]], space: Space) -> tuple[dict[str, Any], ...]:
+    """Points to try first; in YAML 1.1, `1e-4` is a string, and a number where one is wanted."""
+    return tuple(
+        {name: _number(value, space.parameters.get(name)) for name, value in point.items()}
+        for point in given
+    )
+
+
+def _number(value: Any, expression: Expression | None) -> Any:  # noqa: ANN401  (whatever was written)
+    if isinstance(value, str) and expression is not None and not isinstance(expression, Choice):
+        with suppress(ValueError):
+            return float(value)
+    return value
 
 
 def check_grid(space: Space, place: Place) -> None:

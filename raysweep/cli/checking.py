@@ -18,13 +18,30 @@ from raysweep.job import JobSweep
 @click.command()
 @options.file
 @options.settings
+@options.sampler
+@options.warm_start
+@options.earlier_storage
 @options.environments
 @options.output
 def validate(
-    file: Path, settings: Mapping[str, str], environments: Path | None, as_json: bool
+    *,
+    file: Path,
+    settings: Mapping[str, str],
+    sampler: str | None,
+    warm_start: str | None,
+    storage: str | None,
+    environments: Path | None,
+    as_json: bool,
 ) -> None:
     """Check a file and say what it asks for; nothing is started."""
-    sweep = files.load(file, settings, environments=environments)
+    sweep = files.load(
+        file,
+        settings,
+        environments=environments,
+        storage=storage,
+        sampler=sampler,
+        warm_start=warm_start,
+    )
     pages.notify(sweep.notices)
     if as_json:
         documents.echo(sweep.spec.to_dict())
@@ -38,6 +55,9 @@ def validate(
 @click.option("-n", "--count", type=click.IntRange(min=1), default=5, show_default=True,
               help="How many trials.")  # fmt: skip
 @options.settings
+@options.sampler
+@options.warm_start
+@options.earlier_storage
 @options.environments
 @options.output
 def preview(
@@ -45,11 +65,21 @@ def preview(
     file: Path,
     count: int,
     settings: Mapping[str, str],
+    sampler: str | None,
+    warm_start: str | None,
+    storage: str | None,
     environments: Path | None,
     as_json: bool,
 ) -> None:
     """Show the parameters and commands of the first trials; nothing is started."""
-    sweep = files.load(file, settings, environments=environments)
+    sweep = files.load(
+        file,
+        settings,
+        environments=environments,
+        storage=storage,
+        sampler=sampler,
+        warm_start=warm_start,
+    )
     pages.notify(sweep.notices)
     trials = sweep.preview(count)
     commands = sweep.commands(trials) if isinstance(sweep, JobSweep) else []

@@ -6,6 +6,7 @@ One rule: whatever is wrong with the file is said in one message with the file a
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib.util
 import json
 import os
@@ -18,8 +19,10 @@ from typing import Any
 
 from raysweep import job
 from raysweep.core import checks
+from raysweep.core.samplers import named
 from raysweep.core.spec import SweepSpec
 from raysweep.errors import SpecError, UserError
+from raysweep.runtime.proposals import check as check_sampler
 from raysweep.sweep import Runnable, found_in
 
 OPEN = ("resources.custom",)  # mappings whose keys are the user's
@@ -35,6 +38,9 @@ def load(
     cpus: str | None = None,
     gpus: str | None = None,
     name: str | None = None,
+    storage: str | None = None,
+    sampler: str | None = None,
+    warm_start: str | None = None,
 ) -> Runnable:
     """The sweep that a file asks for; of a Python file, what is at its top level, not `__main__`.
 
@@ -45,16 +51,24 @@ def load(
         cpus: of one trial; None: as the file says. So are the others.
         gpus: of one trial.
         name: of the sweep.
+        storage: where the sweep will be, and an earlier one is looked for.
+        sampler: its name, as `raysweep.core.samplers.named` takes it.
+        warm_start: the earlier sweep that this one begins with: NAME or STORAGE/NAME.
 
     Raises:
+        SweepNotFoundError: there is no such earlier sweep.
         SpecError: it is neither, an error is in it, or it does not hold one sweep.
     """
     called = None if name is None else json.dumps(name)  # a name of digits is no number
     flags = {"resources.cpus": cpus, "resources.gpus": gpus, "name": called}
     given = {path: value for path, value in flags.items() if value is not None}
     if file.suffix in JOBS:
+        for path, word in (("sampler", sampler), ("warm_start", warm_start)):
+            given |= {} if word is None else {path: json.dumps(word)}
         asked = {path if path == "name" else BLOCK + path: value for path, value in given.items()}
-        return job.load(file, settings={**settings, **asked}, environments=environments)
+        return job.load(
+            file, settings={**settings, **asked}, storage=storage, environments=environments
+        )
     if file.suffix != ".py":
         raise SpecError(
             f"{file} must be a Python file (.py) or an Azure ML job (.yml), but ends with"
@@ -65,7 +79,13 @@ def load(
             f"--environments is for Azure ML jobs, and {file} is Python: give it to rs.load(...)"
         )
     sweep = found_in(_imported(file))
+    if sampler is not None:
+        replacement = named(sampler, sweep.spec.sampler.seed)
+        sweep.spec = dataclasses.replace(sweep.spec, sampler=replacement)
     sweep.spec = changed(sweep.spec, {**settings, **given})
+    check_sampler(sweep.spec)
+    if warm_start is not None:
+        sweep.warm_start(warm_start, storage=storage)
     return sweep
 
 

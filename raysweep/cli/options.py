@@ -45,6 +45,24 @@ environments = click.option(
     metavar="FILE",
     help="Maps the environments that an Azure ML job names to what is installed here.",
 )
+sampler = click.option(
+    "--sampler",
+    metavar="NAME",
+    help="What proposes the trials, such as sobol, bayesian or optuna:GPSampler; default: as the"
+    " file says.",
+)
+warm_start = click.option(
+    "--warm-start",
+    metavar="NAME",
+    help="An earlier sweep, whose results a sampler that learns begins with: NAME or STORAGE/NAME.",
+)
+earlier_storage = click.option(
+    "--storage",
+    metavar="FOLDER",
+    envvar=ENVIRONMENT,
+    show_envvar=True,
+    help="Where the sweep to begin with is; default: as the file says, else ~/raysweep.",
+)
 file = click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 
 

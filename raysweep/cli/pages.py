@@ -318,6 +318,7 @@ def of_spec(spec: SweepSpec, command: Command | None = None) -> list[RenderableT
         **{f"  {name}": written(each) for name, each in spec.space.parameters.items()},
         "sampler": _written_part(spec.sampler),
         "seed": str(spec.seed),
+        **_about_beginning(spec),
         "policy": _written_part(spec.policy),
         "trials": f"{total}, {'as many as fit' if at_once is None else at_once} at once",
         "timeout": _limit(spec.limits.timeout),
@@ -329,6 +330,16 @@ def of_spec(spec: SweepSpec, command: Command | None = None) -> list[RenderableT
     }  # fmt: skip
     longest = max(map(len, about))
     return [Text.assemble((f"{name:{longest}}  ", "dim"), text) for name, text in about.items()]
+
+
+def _about_beginning(spec: SweepSpec) -> dict[str, str]:
+    """What the sweep begins with."""
+    about = {}
+    if spec.earlier:
+        about["warm start"] = f"{len(spec.earlier):,} results of an earlier sweep"
+    if spec.try_first:
+        about["tried first"] = "; ".join(json.dumps(params) for params in spec.try_first)
+    return about
 
 
 def _written_keeping(count: int | None) -> str:
@@ -385,7 +396,7 @@ def _written_part(part: object) -> str:
     given = [
         f"{each.name}={getattr(part, each.name)}"
         for each in fields(part)  # type: ignore[arg-type]  # samplers and policies are dataclasses
-        if getattr(part, each.name) != each.default
+        if getattr(part, each.name) not in (each.default, None, {})
     ]
     return f"{part.kind}({', '.join(given)})" if given else part.kind  # type: ignore[attr-defined]  # so is their kind
 

@@ -38,6 +38,8 @@ detach_option = click.option(
 @click.option("--storage", metavar="FOLDER", envvar=ENVIRONMENT, show_envvar=True,
               help="Where the sweep will live; default: as the file says, else ~/raysweep.")  # fmt: skip
 @click.option("--name", help="The sweep's name; default: as the file says, else made up.")
+@options.sampler
+@options.warm_start
 @options.environments
 @detach_option
 @options.output
@@ -53,11 +55,23 @@ def run(
     gpus: str | None,
     storage: str | None,
     name: str | None,
+    sampler: str | None,
+    warm_start: str | None,
     detach: bool,
     as_json: bool,
 ) -> None:
     """Run the sweep that a file defines."""
-    sweep = files.load(file, settings, environments=environments, cpus=cpus, gpus=gpus, name=name)
+    sweep = files.load(
+        file,
+        settings,
+        environments=environments,
+        cpus=cpus,
+        gpus=gpus,
+        name=name,
+        storage=storage,
+        sampler=sampler,
+        warm_start=warm_start,
+    )
     pages.notify(sweep.notices)
     sweep.storage = storage or sweep.storage
     new_sweep(sweep.storage, sweep.spec.name)

@@ -14,7 +14,7 @@ is drawn; its coordinate is ignored otherwise.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -173,14 +173,55 @@ class Space:
                 f"point must have {len(self.dimensions)} coordinates, but got {len(point)}"
             )
 
-        def draw(path: Path, expression: Expression) -> Value:
-            u = point[self._index[path]]
-            if not isinstance(expression, Choice):
-                return expression.from_unit(u)
-            option = expression.option_at(u)
-            return filled(expression.values[option], (*path, option), draw)
+        def draw(index: int) -> Value:
+            expression = self.dimensions[index].expression
+            if isinstance(expression, Choice):
+                return expression.option_at(point[index])
+            return expression.from_unit(point[index])
 
-        return cast("dict[str, Value]", filled(self._template, (), draw))
+        return self.drawn(draw)
+
+    def drawn(self, draw: Callable[[int], Value]) -> dict[str, Value]:
+        """The parameters that somebody else draws, one active dimension after another.
+
+        Args:
+            draw: asked with a dimension's number; answers its value, or of a choice the number
+                of the option.
+        """
+
+        def fill(path: Path, expression: Expression) -> Value:
+            value = draw(self._index[path])
+            if not isinstance(expression, Choice):
+                return value
+            assert isinstance(value, int), "of a choice the number of an option is drawn"
+            return filled(expression.values[value], (*path, value), fill)
+
+        return cast("dict[str, Value]", filled(self._template, (), fill))
+
+    def draws_of(self, params: Mapping[str, object]) -> dict[int, Value]:
+        """What `drawn` was answered for these parameters, by the number of the dimension, in order.
+
+        Values are of the types that a draw has: a float of a continuous parameter, whatever
+        stands for it in `params`.
+
+        Raises:
+            SpecError: A parameter is missing or unknown, or its value is none that is ever drawn.
+        """
+        draws: dict[int, Value] = {}
+        for name, expression in self._given(params):
+            self._trace(draws, (name,), expression, params[name])
+        return draws
+
+    def as_drawn(self, params: Mapping[str, object]) -> dict[str, Value]:
+        """The same parameters as a draw has them: the caller's own, of a draw's types.
+
+        >>> Space({"lr": uniform(0, 1), "layers": randint(4)}).as_drawn({"layers": 2.0, "lr": 1})
+        {'lr': 1.0, 'layers': 2}
+
+        Raises:
+            SpecError: A parameter is missing or unknown, or its value is none that is ever drawn.
+        """
+        return self.drawn(self.draws_of(params).__getitem__)
 
     def to_unit(self, params: Mapping[str, object]) -> npt.NDArray[np.float64]:
         """A point at which these parameters are drawn, shape (dimensions,); NaN where inactive.
@@ -188,11 +229,8 @@ class Space:
         Raises:
             SpecError: A parameter is missing or unknown, or its value is none that is ever drawn.
         """
-        checks.known_keys("params", checks.mapping("params", params), self.parameters)
         point = np.full(len(self.dimensions), np.nan)
-        for name, expression in self.parameters.items():
-            if name not in params:
-                raise SpecError(f"params must have a value for {name!r}, but got {list(params)}")
+        for name, expression in self._given(params):
             self._place(point, (name,), expression, params[name])
         return point
 
@@ -234,6 +272,28 @@ class Space:
     def _text(self) -> str:
         return json.dumps(self.to_dict())
 
+    def _given(self, params: Mapping[str, object]) -> Iterator[tuple[str, Expression]]:
+        """Each parameter; refuses to go on where there is no value for it, or one for no parameter."""
+        checks.known_keys("params", checks.mapping("params", params), self.parameters)
+        for name, expression in self.parameters.items():
+            if name not in params:
+                raise SpecError(f"params must have a value for {name!r}, but got {list(params)}")
+            yield name, expression
+
+    def _trace(
+        self, draws: dict[int, Value], path: Path, expression: Expression, value: object
+    ) -> None:
+        """Note what was drawn for the value, and for all that is inside it."""
+        if not isinstance(expression, Choice):
+            with _naming(path):
+                draws[self._index[path]] = _drawn_value(expression, value)
+            return
+        with _naming(path):
+            option = expression.option_of(value)
+        draws[self._index[path]] = option
+        for inner, nested in expressions_in(expression.values[option]):
+            self._trace(draws, (*path, option, *inner), nested, _reached(value, inner))
+
     def _place(
         self, point: npt.NDArray[np.float64], path: Path, expression: Expression, value: object
     ) -> None:
@@ -264,6 +324,15 @@ def _encoded(expression: Expression, u: float) -> list[float]:
         return [INACTIVE if missing else u]
     drawn = None if missing else expression.option_at(u)
     return [float(option == drawn) for option in range(expression.width)]
+
+
+def _drawn_value(expression: Expression, value: object) -> Value:
+    """The value as a draw has it: of a type that `from_unit` answers."""
+    drawn = expression.from_unit(expression.to_unit(value))
+    if drawn == value:
+        return drawn
+    number = cast("float", value)  # beside it by a rounding: a continuous one, or in a far tail
+    return int(number) if isinstance(drawn, int) else float(number)
 
 
 def _reached(value: object, path: Path) -> object:

@@ -7,6 +7,7 @@ refused here, before anything starts, by a `SpecError` that names the field.
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, field
@@ -15,8 +16,8 @@ from typing import Any, Literal, Self
 from raysweep.core import checks
 from raysweep.core.history import Goal
 from raysweep.core.policies import POLICIES, NoPolicy, Policy
-from raysweep.core.samplers import SAMPLERS, Sampler
-from raysweep.core.space import Space
+from raysweep.core.samplers import SAMPLERS, Observation, Sampler
+from raysweep.core.space import Space, Value
 from raysweep.errors import SpecError
 
 FORMAT = 1  # of the dictionary form; raised when an old reader would misunderstand a new spec
@@ -92,6 +93,17 @@ class Resources:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Earlier:
+    """A result of an earlier sweep, which a sampler that learns begins with."""
+
+    params: Mapping[str, Value]
+    value: float  # the best of the primary metric
+
+    def __post_init__(self) -> None:
+        checks.number("earlier value", self.value)
+
+
+@dataclass(frozen=True, kw_only=True)
 class SweepSpec:
     """A whole sweep, except for the code of its trials."""
 
@@ -109,6 +121,8 @@ class SweepSpec:
     grace: float = 10.0  # seconds that a trial has to end after a stop, before it is killed
     lease: float = 300.0  # seconds that a slot trains on without hearing from a controller
     keep_checkpoints: int | None = None  # of a trial: the last so many and its best's; None: all
+    try_first: tuple[Mapping[str, Value], ...] = ()  # parameters of trials 0, 1, ..., no two alike
+    earlier: tuple[Earlier, ...] = ()  # results of an earlier sweep, in their order
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(checks.text("name", self.name)):
@@ -131,12 +145,52 @@ class SweepSpec:
         checks.storable("space", self.space.to_dict())
         checks.storable("objective.metric", self.objective.metric)
         self.sampler.check(self.space)
+        object.__setattr__(self, "try_first", self._points_to_try())
+        object.__setattr__(self, "earlier", self._results_to_know())
         self._refuse_endless()
         if not self.resources.demand() and self.limits.max_concurrent_trials is None:
             raise SpecError(
                 "resources ask for nothing, so nothing bounds how many trials run at once;"
                 " set limits.max_concurrent_trials"
             )
+
+    def _points_to_try(self) -> tuple[Mapping[str, Value], ...]:
+        """The points to try first as draws of the space; no two may be alike."""
+        points: dict[str, Mapping[str, Value]] = {}  # by their text: True and 1 are two values
+        for index, params in enumerate(_listed("try_first", self.try_first)):
+            point = _drawn(f"try_first[{index}]", self.space, params)
+            if (text := json.dumps(point, sort_keys=True)) in points:
+                raise SpecError(
+                    f"try_first[{index}] is the same as try_first[{[*points].index(text)}], {text};"
+                    " leave one of them out"
+                )
+            points[text] = point
+        return tuple(points.values())
+
+    def _results_to_know(self) -> tuple[Earlier, ...]:
+        """The earlier results, their parameters as draws of the space."""
+        results = _listed("earlier", self.earlier)
+        if results and not self.sampler.learns:
+            *learning, last = [kind for kind, sampler in SAMPLERS.items() if sampler.learns]
+            raise SpecError(
+                f"results of an earlier sweep would not be used: the {self.sampler.kind} sampler"
+                f" does not learn; use {', '.join(learning)} or {last}, or leave them out"
+            )
+        for each in results:
+            _instance("earlier result", each, Earlier)
+        return tuple(
+            Earlier(params=_drawn(f"earlier[{index}]", self.space, each.params), value=each.value)
+            for index, each in enumerate(results)
+        )
+
+    def observed_earlier(self) -> list[Observation]:
+        """What a sampler knows before the first trial: the earlier results, numbered -n to -1."""
+        sign = 1 if self.objective.goal is Goal.MAXIMIZE else -1
+        count = len(self.earlier)
+        return [
+            Observation(trial=index - count, params=each.params, score=sign * each.value)
+            for index, each in enumerate(self.earlier)
+        ]
 
     def _refuse_endless(self) -> None:
         """A sweep that nothing ends is a mistake."""
@@ -163,6 +217,8 @@ class SweepSpec:
             plain[name] = _fields_of(plain[name])
         for name in REGISTRIES:
             plain[name] = {"type": plain[name].kind, **_fields_of(plain[name])}
+        plain["try_first"] = [dict(params) for params in self.try_first]
+        plain["earlier"] = [_fields_of(each) for each in self.earlier]
         return plain
 
     @classmethod
@@ -176,6 +232,13 @@ class SweepSpec:
         if (version := given.pop("format", FORMAT)) != FORMAT:
             raise SpecError(f"spec has format {version}, but this raysweep reads format {FORMAT}")
         return cls(**{name: _part(name, value) for name, value in _complete("spec", cls, given)})
+
+
+def described_sampler(given: Mapping[str, Any]) -> Sampler:
+    """The sampler that a mapping describes, as in a spec: its `type` and its fields."""
+    sampler: Any = _registered("sampler", SAMPLERS, given)
+    made: Sampler = sampler
+    return made
 
 
 PARTS = {"objective": Objective, "limits": Limits, "resources": Resources}
@@ -197,6 +260,21 @@ def _member(what: str, value: object, registry: Mapping[str, type]) -> None:
     if not isinstance(value, tuple(registry.values())):
         known = ", ".join(kind.__name__ for kind in registry.values())
         raise SpecError(f"{what} must be one of {known}, but got {checks.described(value)}")
+
+
+def _listed(what: str, value: object) -> list[Any]:
+    """The items of a list."""
+    if not isinstance(value, list | tuple):
+        raise SpecError(f"{what} must be a list, but got {checks.described(value)}")
+    return list(value)
+
+
+def _drawn(what: str, space: Space, params: object) -> dict[str, Value]:
+    """Parameters as the space draws them."""
+    try:
+        return space.as_drawn(checks.mapping("params", params))
+    except SpecError as error:
+        raise SpecError(f"{what}: {error}") from error
 
 
 def _check_amount(what: str, value: object) -> None:
@@ -224,6 +302,8 @@ def _part(name: str, given: object) -> Any:  # noqa: ANN401  (whatever the field
         return _registered(name, REGISTRIES[name], given)
     if name in PARTS:
         return _built(name, PARTS[name], given)
+    if name == "earlier":
+        return [_built(name, Earlier, each) for each in _listed(name, given)]
     return given
 
 

@@ -1,19 +1,23 @@
 """Asking the sampler for trials.
 
 One rule: an answer depends on the spec, what is known and the trials' numbers alone, so it may be
-had beside the controller's loop, on any thread and in any process.
+had beside the controller's loop, on any thread and in any process. (A sampler of Optuna's also
+remembers what it was asked for before, in the same process.)
 """
 
 from __future__ import annotations
 
+import copy
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import ModuleType
 
 from raysweep.core.events import Params
-from raysweep.core.samplers import Observation
+from raysweep.core.samplers import Grid, Observation, Optuna
 from raysweep.core.spec import SweepSpec
 from raysweep.core.trials import Trial
+from raysweep.errors import SpecError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,12 +29,28 @@ class Answer:
     trace: str = ""  # where
 
 
+def check(spec: SweepSpec) -> None:
+    """Refuse, before anything starts, a sampler that this Python cannot be asked through.
+
+    Raises:
+        SpecError: Optuna is not installed, has no such sampler or refuses its options or the space.
+    """
+    if isinstance(spec.sampler, Optuna):
+        _optuna_study(spec.sampler).check(spec.sampler, spec.space)
+
+
 def draw(spec: SweepSpec, known: Sequence[Observation], numbers: range) -> list[Params]:
-    """The parameters of the trials of these numbers; fewer when the sampler runs out."""
+    """The parameters of the trials of these numbers; fewer when the sampler runs out.
+
+    Args:
+        spec: the sweep; the first numbers have its points to try first.
+        known: the sweep's trials so far; empty will do for a sampler that does not learn.
+        numbers: of the trials that are wanted.
+    """
     drawn: list[Params] = []
-    known = list(known)
+    known = [*spec.observed_earlier(), *known]
     for number in numbers:
-        params = spec.sampler.propose(spec.space, known, number, spec.seed)
+        params = _proposed(spec, known, number)
         if params is None:
             break
         drawn.append(params)
@@ -48,5 +68,31 @@ def answer(spec: SweepSpec, known: Sequence[Observation], numbers: range) -> Ans
 
 def may_be_revised(spec: SweepSpec, trial: Trial) -> bool:
     """Whether the sampler may think again of a trial: it waits, no slot knows it, nobody gave it."""
-    given = len(getattr(spec, "try_first", ()))  # the first trials, if the user says what to try
-    return trial.untouched and trial.number >= given
+    return trial.untouched and trial.number >= len(spec.try_first)
+
+
+def _proposed(spec: SweepSpec, known: Sequence[Observation], number: int) -> Params | None:
+    """The parameters of one trial."""
+    if number < len(spec.try_first):
+        return copy.deepcopy(spec.try_first[number])
+    sampler = spec.sampler
+    if isinstance(sampler, Optuna):
+        params: Params | None = _optuna_study(sampler).propose(spec, sampler, known, number)
+        return params
+    if isinstance(sampler, Grid):
+        return sampler.beside(spec.space, spec.try_first, number)
+    return sampler.propose(spec.space, known, number, spec.seed)
+
+
+def _optuna_study(sampler: Optuna) -> ModuleType:
+    """The room that knows Optuna, which is an extra."""
+    try:
+        from raysweep.runtime import optuna_study  # noqa: PLC0415  (only who asks for it needs Optuna)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] != "optuna":
+            raise
+        raise SpecError(
+            f"the sampler optuna:{sampler.sampler} needs Optuna, which is not installed:"
+            f" pip install 'raysweep[optuna]'"
+        ) from error
+    return optuna_study

@@ -16,6 +16,7 @@ from raysweep.errors import SpecError, SweepExistsError
 from raysweep.result import Result
 from raysweep.runtime import cluster
 from raysweep.runtime.client import EVERY, UNSEEN, Client, connect
+from raysweep.runtime.proposals import check as check_sampler
 from raysweep.runtime.resumption import refuse_over
 from raysweep.runtime.screen import ScreenKind, shown
 from raysweep.storage.folder import SweepFolder, new_sweep
@@ -84,6 +85,7 @@ def resume(
     """
     result = Result(folder)
     refuse_over(result, limits)
+    check_sampler(result.state.spec)
     _refuse_followed(folder)
     with _ray(address, detach=detach) as owns_ray:
         cluster.require(result.state.spec.resources.demand())

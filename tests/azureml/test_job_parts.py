@@ -12,7 +12,7 @@ import yaml
 
 from raysweep.azureml import Job, JobFileError, read_job
 from raysweep.core.policies import TruncationSelection
-from raysweep.core.samplers import Random, Sobol
+from raysweep.core.samplers import Bayesian, Optuna, Random, Sobol
 from raysweep.core.space import Choice, LogUniform, QLogUniform
 from raysweep.core.spec import NAME
 
@@ -184,3 +184,80 @@ def test_an_url_is_taken_if_a_package_can_open_it(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(fsspec, "get_filesystem_class", lambda protocol: protocol)
     found = job(inputs={"d": {"type": "uri_folder", "path": "abfss://c@a.example/x"}})
     assert found.command.inputs["d"].remote
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("sobol", Sobol(seed=11)),
+        ("bayesian", Bayesian(seed=11)),
+        ("optuna:GPSampler", Optuna("GPSampler", seed=11)),
+        (
+            {"type": "optuna", "options": {"multivariate": True}, "seed": 3},
+            Optuna(options={"multivariate": True}, seed=3),
+        ),
+    ],
+)
+def test_a_sampler_of_raysweeps_own_goes_before_azures(given: object, expected: object) -> None:
+    """With the seed of Azure ML's key, unless it has one of its own."""
+    found = job(
+        sampling_algorithm={"type": "random", "seed": 11},
+        raysweep={"sampler": given},
+    )
+    assert expected == found.spec.sampler
+    assert found.spec.sampler.seed == found.spec.seed
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("sobel", "raysweep.sampler: sampler must be one of grid, random, sobol, bayesian, "),
+        ("sobel", "; did you mean 'sobol'?"),
+        ("sobol:x", "sampler sobol takes nothing after a colon, but got 'sobol:x'"),
+        ("optuna:", "optuna sampler must not be empty"),
+        ("optuna:my sampler", "such as TPESampler, but got 'my sampler'"),
+        ({"type": "sobol", "sed": 1}, "sampler has no key 'sed'; did you mean 'seed'?"),
+        (7, "raysweep.sampler: must be a sampler's name, or a mapping with its type, but got 7"),
+    ],
+)
+def test_a_sampler_that_is_none_is_refused(given: object, message: str) -> None:
+    """With what is near, in its place."""
+    with pytest.raises(JobFileError) as caught:
+        job(raysweep={"sampler": given})
+    assert message in str(caught.value)
+
+
+def test_grid_may_be_given_up_for_what_samples_anything() -> None:
+    """What a grid could not count is no mistake where another sampler goes before it."""
+    space = {"lr": {"type": "uniform", "min_value": 0, "max_value": 1}}
+    found = job(search_space=space, sampling_algorithm="grid", raysweep={"sampler": "sobol"})
+    assert Sobol() == found.spec.sampler
+
+
+def test_points_to_try_first() -> None:
+    """In natural values; 1e-4, a string in YAML 1.1, is the number that the parameter wants."""
+    space = {"lr": {"type": "loguniform", "min_value": -10, "max_value": 0}}
+    found = job(search_space=space, raysweep={"try_first": [{"lr": "1e-4"}, {"lr": 1}]})
+    assert ({"lr": 1e-4}, {"lr": 1.0}) == found.spec.try_first
+
+
+def test_a_point_that_cannot_be_tried_is_refused() -> None:
+    """By its place in the list."""
+    space = {"lr": {"type": "uniform", "min_value": 0, "max_value": 1}}
+    with pytest.raises(
+        JobFileError, match=r"try_first\[0\]: lr: uniform value must be from 0 to 1"
+    ):
+        job(search_space=space, raysweep={"try_first": [{"lr": 2}]})
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("earlier", "earlier"),
+        ("runs/earlier", str(Path.cwd() / "runs" / "earlier")),
+        ("s3://bucket/runs/earlier", "s3://bucket/runs/earlier"),
+    ],
+)
+def test_an_earlier_sweep_is_named_with_its_storage_or_without(given: str, expected: str) -> None:
+    """A relative storage is relative to the file, as every path is; of a mapping, to where one is."""
+    assert expected == job(raysweep={"warm_start": given}).warm_start

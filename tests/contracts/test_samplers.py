@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -11,16 +12,20 @@ from scipy.stats import qmc
 
 from raysweep.core.samplers import (
     SAMPLERS,
+    Auto,
     Bayesian,
     Grid,
     Observation,
+    Optuna,
     Random,
     Sampler,
     Sobol,
+    Tpe,
     trial_seed,
 )
 from raysweep.core.samplers.sampler import point_generator
 from raysweep.core.samplers.sobol import MOST_DIMENSIONS
+from raysweep.core.samplers.tpe import _good
 from raysweep.core.space import (
     Expression,
     Space,
@@ -36,7 +41,9 @@ from raysweep.core.space import (
     randint,
     uniform,
 )
+from raysweep.core.spec import Earlier, Limits, SweepSpec, maximize
 from raysweep.errors import SpecError
+from raysweep.runtime.proposals import draw
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 
@@ -61,6 +68,25 @@ CONTINUOUS = Space(
     }
 )
 
+CONDITIONAL = Space(
+    {
+        "optimizer": choice(
+            [
+                {"kind": "adam", "lr": loguniform(1e-5, 1e-1)},
+                {
+                    "kind": "sgd",
+                    "lr": loguniform(1e-4, 1),
+                    "momentum": choice(
+                        [{"rate": uniform(0, 1), "nesterov": choice([True, False])}, None]
+                    ),
+                },
+                "none",
+            ]
+        ),
+        "width": qloguniform(8, 512, 8),
+    }
+)
+
 SAMPLED = [
     pytest.param(Grid(), COUNTABLE, id="grid"),
     pytest.param(Random(), COUNTABLE, id="random-countable"),
@@ -69,13 +95,43 @@ SAMPLED = [
     pytest.param(Sobol(), CONTINUOUS, id="sobol-continuous"),
     pytest.param(Bayesian(), COUNTABLE, id="bayesian-countable"),
     pytest.param(Bayesian(), CONTINUOUS, id="bayesian-continuous"),
+    pytest.param(Tpe(), COUNTABLE, id="tpe-countable"),
+    pytest.param(Tpe(), CONTINUOUS, id="tpe-continuous"),
+    pytest.param(Tpe(), CONDITIONAL, id="tpe-conditional"),
+    pytest.param(Auto(), COUNTABLE, id="auto-countable"),
+    pytest.param(Auto(), CONDITIONAL, id="auto-conditional"),
 ]
+# They keep their state from trial to trial, in the process: the order of asking is theirs, and there
+# is no asking for one trial alone.
+REMEMBERING = [
+    pytest.param(Optuna(), COUNTABLE, id="optuna-countable"),
+    pytest.param(Optuna(), CONTINUOUS, id="optuna-continuous"),
+    pytest.param(Optuna("RandomSampler"), CONTINUOUS, id="optuna-random"),
+    pytest.param(Optuna("NSGAIISampler"), CONTINUOUS, id="optuna-nsgaii"),
+]
+every_sampler_in_order = pytest.mark.parametrize(("sampler", "space"), [*SAMPLED, *REMEMBERING])
 every_sampler = pytest.mark.parametrize(("sampler", "space"), SAMPLED)
+every_learner = pytest.mark.parametrize(
+    "learner", [Bayesian(), Tpe(), Auto()], ids=lambda learner: learner.kind
+)
 drawing_samplers = pytest.mark.parametrize("sampler", [Random(), Sobol()], ids=["random", "sobol"])
 
 
 def _trials(sampler: Sampler, space: Space, numbers: range, seed: int = 7) -> list[Any]:
+    if isinstance(sampler, Optuna):
+        return draw(_sweep(sampler, space, seed), [], numbers)
     return [sampler.propose(space, (), trial, seed) for trial in numbers]
+
+
+def _sweep(sampler: Sampler, space: Space, seed: int) -> SweepSpec:
+    return SweepSpec(
+        name="t",
+        space=space,
+        objective=maximize("y"),
+        sampler=sampler,
+        seed=seed,
+        limits=Limits(max_total_trials=1000),
+    )
 
 
 # What every sampler promises.
@@ -97,11 +153,12 @@ def test_one_asker_or_eight_get_the_same_trials(sampler: Sampler, space: Space) 
     assert alone == list(together)
 
 
-@every_sampler
+@every_sampler_in_order
 def test_an_equal_sampler_proposes_the_same(sampler: Sampler, space: Space) -> None:
     """A sampler and a space made anew, as after a restart, go on as before."""
     again = Space.from_dict(json.loads(json.dumps(space.to_dict())))
-    assert _trials(sampler, space, range(8)) == _trials(type(sampler)(), again, range(8))
+    same: Sampler = dataclasses.replace(cast("Any", sampler))
+    assert _trials(sampler, space, range(8)) == _trials(same, again, range(8))
 
 
 @every_sampler
@@ -117,21 +174,21 @@ def test_what_is_known_changes_nothing_for_those_that_do_not_learn(
     assert sampler.propose(space, (), 1, 7) == sampler.propose(space, known, 1, 7)
 
 
-@every_sampler
+@every_sampler_in_order
 def test_proposals_lie_in_the_space(sampler: Sampler, space: Space) -> None:
     """Every proposal has a point in the unit cube."""
     for params in _trials(sampler, space, range(50)):
         assert np.nanmin(space.to_unit(params)) > 0
 
 
-@every_sampler
+@every_sampler_in_order
 def test_proposals_are_json(sampler: Sampler, space: Space) -> None:
     """A proposal comes back from JSON as it was, types included."""
     for params in _trials(sampler, space, range(50)):
         assert repr(params) == repr(json.loads(json.dumps(params)))
 
 
-@every_sampler
+@every_sampler_in_order
 def test_a_proposal_is_the_callers_own(sampler: Sampler, space: Space) -> None:
     """Changing a proposal changes no later one."""
     before = _trials(sampler, space, range(20))
@@ -140,6 +197,19 @@ def test_a_proposal_is_the_callers_own(sampler: Sampler, space: Space) -> None:
             if isinstance(value, dict | list):
                 value.clear()
     assert before == _trials(sampler, space, range(20))
+
+
+@every_sampler_in_order
+def test_points_to_try_first_come_first_and_then_the_sampler_s(
+    sampler: Sampler, space: Space
+) -> None:
+    """Of whatever kind, it has the numbers after them, and lies in the space."""
+    first = _trials(Random(), space, range(3), seed=1)
+    sweep = dataclasses.replace(_sweep(sampler, space, 7), try_first=tuple(first))
+    drawn = draw(sweep, [], range(12))
+    assert (12, first) == (len(drawn), drawn[:3])
+    for params in drawn:
+        assert np.nanmin(space.to_unit(params)) > 0
 
 
 @every_sampler
@@ -266,6 +336,17 @@ def test_a_grid_ends_after_its_size() -> None:
     assert expected == _trials(Grid(), COUNTABLE, range(size, size + 2))
 
 
+def test_a_grid_repeats_no_point_that_was_tried_first() -> None:
+    """All other combinations come after those, each once."""
+    space = Space({"a": randint(4), "b": choice(["u", "v", {"c": randint(2)}])})
+    first = [space.at(number) for number in (14, 1, 9)]
+    sweep = dataclasses.replace(_sweep(Grid(), space, 7), try_first=tuple(first))
+    drawn = draw(sweep, [], range(20))
+    assert first == drawn[:3]
+    expected = {json.dumps(space.at(number)) for number in range(16)}
+    assert (16, expected) == (len(drawn), {json.dumps(params) for params in drawn})
+
+
 def test_a_grid_too_large_to_list_is_still_numbered() -> None:
     """Combinations are computed from their number, never listed."""
     space = Space({f"x{i}": randint(1000) for i in range(20)})
@@ -348,25 +429,28 @@ def _distance(params: Any) -> float:  # noqa: ANN401  (params or none)
 LINE = Space({"x": uniform(0, 1), "noise": uniform(0, 1)})
 
 
-def test_a_learning_sampler_goes_where_it_is_better() -> None:
-    """Twenty trials show that x near 0.3 is good: the next is nearer than most of them."""
-    known = _known(LINE, 20)
-    proposed = Bayesian().propose(LINE, known, 20, 7)
-    assert sorted(_distance(each.params) for each in known)[3] > _distance(proposed)
+@every_learner
+def test_a_learning_sampler_goes_where_it_is_better(learner: Sampler) -> None:
+    """Thirty trials show that x near 0.3 is good: most proposals are nearer than most of them."""
+    known = _known(LINE, 30)
+    proposed = [_distance(learner.propose(LINE, known, trial, 7)) for trial in range(30, 39)]
+    assert np.quantile([_distance(each.params) for each in known], 0.25) > np.median(proposed)
 
 
-def test_a_learning_sampler_answers_the_same_again() -> None:
+@every_learner
+def test_a_learning_sampler_answers_the_same_again(learner: Sampler) -> None:
     """The seed, the number and what is known decide."""
     known = _known(LINE, 12, pending=3)
-    assert Bayesian().propose(LINE, known, 12, 7) == Bayesian().propose(LINE, known, 12, 7)
-    assert Bayesian().propose(LINE, known, 12, 7) != Bayesian().propose(LINE, known, 12, 8)
+    assert learner.propose(LINE, known, 12, 7) == learner.propose(LINE, known, 12, 7)
+    assert learner.propose(LINE, known, 12, 7) != learner.propose(LINE, known, 12, 8)
 
 
-def test_a_learning_sampler_spreads_what_runs_at_once() -> None:
+@every_learner
+def test_a_learning_sampler_spreads_what_runs_at_once(learner: Sampler) -> None:
     """Asked for eight one after another without a result between, it gives eight places."""
     known = _known(LINE, 12)
     for trial in range(12, 20):
-        params = Bayesian().propose(LINE, known, trial, 7)
+        params = learner.propose(LINE, known, trial, 7)
         assert params is not None
         known.append(Observation(trial=trial, params=params, pending=True))
     points = np.array([LINE.to_unit(each.params) for each in known[12:]])
@@ -374,20 +458,49 @@ def test_a_learning_sampler_spreads_what_runs_at_once() -> None:
     assert min(apart) > 1e-3
 
 
-def test_a_learning_sampler_proposes_nothing_twice() -> None:
+@every_learner
+def test_a_learning_sampler_proposes_nothing_twice(learner: Sampler) -> None:
     """A finite space is gone through once, and then it is over."""
     space = Space({"x": randint(4), "y": choice(["a", {"z": choice([1, 2])}])})
     known: list[Observation] = []
-    while (params := Bayesian().propose(space, known, len(known), 7)) is not None:
+    while (params := learner.propose(space, known, len(known), 7)) is not None:
         score = -float(str(params["x"]))
         known.append(Observation(trial=len(known), params=params, score=score))
     expected = 12
     assert expected == len(known) == len({json.dumps(each.params) for each in known})
 
 
-@pytest.mark.parametrize("space", [COUNTABLE, CONTINUOUS])
+learning_samplers = pytest.mark.parametrize(
+    "sampler", [Bayesian(), Optuna(options={"n_startup_trials": 5})], ids=["bayesian", "optuna"]
+)
+
+
+@learning_samplers
+def test_a_learning_sampler_begins_with_earlier_results(sampler: Sampler) -> None:
+    """Its first trials are where an earlier sweep found it good."""
+    earlier = tuple(
+        Earlier(params=each.params, value=each.score) for each in _known(LINE, 30) if each.score
+    )
+    sweep = dataclasses.replace(_sweep(sampler, LINE, 7), earlier=earlier)
+    away = sorted(_distance(params) for params in draw(sweep, [], range(5)))
+    assert away[2] < 0.15
+
+
+def test_a_learning_sampler_repeats_no_earlier_trial() -> None:
+    """What an earlier sweep has been through is not gone through again."""
+    space = Space({"x": randint(6)})
+    earlier = tuple(Earlier(params={"x": x}, value=float(x)) for x in (1, 4))
+    sweep = dataclasses.replace(_sweep(Bayesian(), space, 7), earlier=earlier)
+    drawn = draw(sweep, [], range(9))
+    assert [0, 2, 3, 5] == sorted(params["x"] for params in drawn)
+
+
+@every_learner
+@pytest.mark.parametrize("space", [COUNTABLE, CONTINUOUS, CONDITIONAL])
 @pytest.mark.parametrize("score", [0.0, 1e300, None])
-def test_a_learning_sampler_takes_any_results(space: Space, score: float | None) -> None:
+def test_a_learning_sampler_takes_any_results(
+    learner: Sampler, space: Space, score: float | None
+) -> None:
     """Scores that are all alike, enormous ones, trials that all failed: the next is in the space."""
     known = [
         Observation(
@@ -395,6 +508,126 @@ def test_a_learning_sampler_takes_any_results(space: Space, score: float | None)
         )
         for trial, params in enumerate(_trials(Random(), space, range(9)))
     ]
-    proposed = Bayesian().propose(space, known, 9, 7)
+    proposed = learner.propose(space, known, 9, 7)
     assert proposed is not None
     assert np.nanmin(space.to_unit(proposed)) > 0
+
+
+@every_learner
+def test_a_learning_sampler_leaves_what_fails(learner: Sampler) -> None:
+    """Half of a space fails: of the next ten, asked one after another, most are in the other half."""
+    known = [
+        Observation(trial=each.trial, params=each.params, score=each.score)
+        if float(str(each.params["x"])) < 0.5
+        else Observation(trial=each.trial, params=each.params)
+        for each in _known(LINE, 30)
+    ]
+    for trial in range(30, 40):
+        params = learner.propose(LINE, known, trial, 7)
+        assert params is not None
+        known.append(Observation(trial=trial, params=params, pending=True))
+    there = [float(str(each.params["x"])) < 0.5 for each in known[30:]]
+    assert sum(there) >= 8
+
+
+# The tree-structured Parzen estimator.
+
+
+def test_tpe_counts_the_order_of_scores_alone() -> None:
+    """Scores bent without changing their order lead to the same proposal."""
+    known = _known(LINE, 30)
+    bent = [
+        Observation(
+            trial=each.trial, params=each.params, score=float(np.exp(9 * (each.score or 0)))
+        )
+        for each in known
+    ]
+    assert Tpe().propose(LINE, known, 30, 7) == Tpe().propose(LINE, bent, 30, 7)
+
+
+@pytest.mark.parametrize("how", ["stopped", "pending"])
+def test_tpe_holds_nothing_unfinished_better_than_the_best_completed(how: str) -> None:
+    """A trial that was stopped, or still runs, with the greatest score counts as the best's equal."""
+    known = _known(LINE, 30)
+    best = max(each.score for each in known if each.score is not None)
+    unfinished = Observation(
+        trial=30,
+        params={"x": 0.9, "noise": 0.5},
+        stopped=how == "stopped",
+        pending=how == "pending",
+    )
+    one, two, three = (
+        Tpe().propose(LINE, [*known, dataclasses.replace(unfinished, score=score)], 31, 7)
+        for score in (best, best + 1, 1e300)
+    )
+    assert one == two == three
+
+
+def test_tpe_prefers_a_completed_trial_to_an_unfinished_equal() -> None:
+    """Of six, one is good: the completed one, not the one that was stopped at a greater score."""
+    known = [Observation(trial=trial, params={"x": 0.1}, score=0.0) for trial in range(4)]
+    known.append(Observation(trial=4, params={"x": 0.1}, score=5.0, stopped=True))
+    known.append(Observation(trial=5, params={"x": 0.1}, score=1.0))
+    expected = [5]
+    assert expected == np.flatnonzero(_good(known)).tolist()
+
+
+def test_tpe_gives_places_that_are_far_apart_when_many_run_at_once() -> None:
+    """Sixteen asked for without a result between lie no closer than good ones need to be."""
+    known = _known(LINE, 40)
+    for trial in range(40, 56):
+        params = Tpe().propose(LINE, known, trial, 7)
+        assert params is not None
+        known.append(Observation(trial=trial, params=params, pending=True))
+    points = np.array([LINE.to_unit(each.params) for each in known[40:]])
+    assert points.std(axis=0).min() > 0.05
+    assert len(np.unique(points.round(2), axis=0)) == 16
+
+
+def test_tpe_learns_from_ten_thousand_trials() -> None:
+    """Many trials are no reason to look at some of them only, or to repeat one of a finite space."""
+    known = _known(LINE, 10_000)
+    assert _distance(Tpe().propose(LINE, known, 10_000, 7)) < 0.05
+
+
+def test_tpe_takes_the_last_combinations_of_a_large_space() -> None:
+    """When all but two have been tried, those two come, and then no more."""
+    space = Space({"a": randint(20), "b": randint(20)})
+    left = [{"a": 19, "b": 0}, {"a": 3, "b": 19}]
+    tried = [params for params in map(space.at, range(400)) if params not in left]
+    known = [Observation(trial=t, params=params, score=float(t)) for t, params in enumerate(tried)]
+    found = []
+    while (params := Tpe().propose(space, known, len(known), 7)) is not None:
+        found.append(params)
+        known.append(Observation(trial=len(known), params=params, pending=True))
+    assert left == sorted(found, key=str)
+
+
+def test_tpe_is_better_than_chance_where_parameters_are_conditional() -> None:
+    """After 60 trials it has found an optimizer, its rate and a width, better than random points."""
+    ours, chance = (
+        np.mean([_least_loss(sampler, seed, 60) for seed in range(4)])
+        for sampler in (Tpe(), Random())
+    )
+    assert ours < chance / 2
+
+
+def _least_loss(sampler: Sampler, seed: int, trials: int) -> float:
+    known: list[Observation] = []
+    for trial in range(trials):
+        params = sampler.propose(CONDITIONAL, known, trial, seed)
+        assert params is not None
+        known.append(Observation(trial=trial, params=params, score=-_loss(params)))
+    return -max(each.score for each in known if each.score is not None)
+
+
+def _loss(params: Any) -> float:  # noqa: ANN401  (params)
+    """Least, 0, for SGD without momentum at a rate of 0.05, with a width of 64."""
+    off = 0.1 * (np.log2(params["width"]) - 6) ** 2
+    if params["optimizer"] == "none":
+        return float(off + 1)
+    rate = np.log10(params["optimizer"]["lr"])
+    if params["optimizer"]["kind"] == "adam":
+        return float(off + 0.3 + 0.3 * (rate + 3) ** 2)
+    momentum = params["optimizer"]["momentum"]
+    return float(off + 0.3 * (rate + 1.3) ** 2 + (0 if momentum is None else momentum["rate"]))

@@ -590,3 +590,20 @@ def test_a_point_of_the_wrong_length_is_refused() -> None:
     """A point has one coordinate a dimension."""
     with pytest.raises(SpecError, match="point must have 6 coordinates, but got 2"):
         _conditional().from_unit([0.5, 0.5])
+
+
+def test_parameters_are_as_drawn_whatever_their_types_were() -> None:
+    """A float of a continuous parameter, a whole number of one in whole steps, the option's own value."""
+    space = Space({"lr": uniform(0, 1), "n": quniform(0, 8, 2), "m": choice([{"k": randint(3)}])})
+    drawn = space.as_drawn({"m": {"k": 2.0}, "n": 4.0, "lr": 1})
+    assert "{'lr': 1.0, 'n': 4, 'm': {'k': 2}}" == repr(drawn)
+
+
+def test_what_was_drawn_can_be_drawn_again() -> None:
+    """By the numbers of the active dimensions: a value, or of a choice the option."""
+    space = Space({"m": choice(["a", {"k": randint(3), "u": uniform(0, 1)}]), "x": uniform(0, 1)})
+    params = {"m": {"k": 1, "u": 0.1}, "x": 0.3}
+    draws = space.draws_of(params)
+    assert {0: 1, 1: 1, 2: 0.1, 3: 0.3} == draws
+    assert params == space.drawn(draws.__getitem__)
+    assert [0, 3] == [*space.draws_of({"m": "a", "x": 0.3})]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from raysweep.core.policies import Bandit, MedianStopping, NoPolicy, Policy, TruncationSelection
-from raysweep.core.samplers import Grid, Random, Sampler, Sobol
+from raysweep.core.samplers import Bayesian, Grid, Observation, Optuna, Random, Sampler, Sobol
 from raysweep.core.space import (
     EXPRESSIONS,
     Expression,
@@ -27,6 +27,7 @@ from raysweep.core.space import (
     uniform,
 )
 from raysweep.core.spec import (
+    Earlier,
     Limits,
     Objective,
     Resources,
@@ -103,7 +104,7 @@ class TestRefused:
             (lambda: spec(objective="acc"), "objective must be of type Objective, but got 'acc'"),
             (lambda: spec(limits=None), "limits must be of type Limits, but got nothing (None)"),
             (lambda: spec(resources=1), "resources must be of type Resources, but got 1 (int)"),
-            (lambda: spec(sampler="random"), "sampler must be one of Grid, Random, Sobol, Bayesian, but got"),
+            (lambda: spec(sampler="random"), "sampler must be one of Grid, Random, Sobol, Bayesian, Tpe, Auto, Opt"),
             (lambda: spec(policy=Bandit), "policy must be one of NoPolicy, Bandit"),
             (lambda: spec(seed=-1), "seed must be at least 0, but got -1"),
             (lambda: spec(seed=None), "seed must be a whole number, but got nothing (None)"),
@@ -159,7 +160,7 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("given", "message"),
         [
-            (lambda: described(sampler=None), "spec needs a value for 'sampler', but got ['grace'"),
+            (lambda: described(sampler=None), "spec needs a value for 'sampler', but got ['earlier'"),
             (lambda: described(name=None), "spec needs a value for 'name', but got"),
             (lambda: described(space=None), "spec needs a value for 'space', but got"),
             (lambda: described(limit={}), "spec has no key 'limit'; did you mean 'limits'?"),
@@ -192,7 +193,7 @@ class TestRefused:
             ),
             (
                 lambda: described(sampler={"type": "sobel"}),
-                "sampler.type must be one of grid, random, sobol, bayesian, but got 'sobel' (str); did you",
+                "sampler.type must be one of grid, random, sobol, bayesian, tpe, auto, optuna, but got 'sobel' (str",
             ),
             (
                 lambda: described(sampler={"type": "grid", "seed": 1}),
@@ -217,7 +218,17 @@ class TestDictionary:
         """With its type and its fields."""
         assert spec(policy=policy) == through_json(spec(policy=policy))
 
-    @pytest.mark.parametrize("sampler", [Random(), Random(seed=3), Sobol(seed=4), Grid()], ids=str)
+    @pytest.mark.parametrize(
+        "sampler",
+        [
+            Random(),
+            Random(seed=3),
+            Sobol(seed=4),
+            Grid(),
+            Optuna("GPSampler", options={"n_startup_trials": 5}, seed=5),
+        ],
+        ids=str,
+    )
     def test_every_sampler_comes_back(self, sampler: Sampler) -> None:
         """A seed that was not given stays so."""
         one = spec(sampler=sampler, space=Space({"x": choice([1, 2])}))
@@ -317,3 +328,35 @@ class TestParts:
         """Once it is valid it stays so."""
         with pytest.raises(AttributeError):
             spec().seed = 2  # type: ignore[misc]  # as a user might
+
+
+class TestBeginning:
+    """What a sweep begins with."""
+
+    def test_comes_back(self) -> None:
+        """Points to try first, and earlier results, through JSON."""
+        space = Space({"x": uniform(0, 1), "y": choice([True, 1])})
+        one = spec(
+            space=space,
+            sampler=Bayesian(),
+            try_first=({"y": True, "x": 1}, {"y": 1, "x": 1}),
+            earlier=(Earlier(params={"x": 0.5, "y": 1}, value=2),),
+        )
+        back = SweepSpec.from_dict(json.loads(json.dumps(one.to_dict())))
+        assert one == back
+        assert ({"x": 1.0, "y": True}, {"x": 1.0, "y": 1}) == back.try_first
+
+    @pytest.mark.parametrize(
+        ("objective", "scores"), [(maximize, (3.0, 1.0)), (minimize, (-3.0, -1.0))]
+    )
+    def test_earlier_results_are_known_before_the_first_trial(
+        self, objective: Callable[[str], Objective], scores: tuple[float, float]
+    ) -> None:
+        """Numbered below it in their order, turned so that greater is better."""
+        earlier = tuple(Earlier(params={"x": x}, value=value) for x, value in ((0.1, 3), (0.2, 1)))
+        one = spec(space=Space({"x": uniform(0, 1)}), sampler=Bayesian(), earlier=earlier,
+                   objective=objective("y"))  # fmt: skip
+        assert [
+            Observation(trial=number, params=each.params, score=score)
+            for number, each, score in zip((-2, -1), earlier, scores, strict=True)
+        ] == one.observed_earlier()

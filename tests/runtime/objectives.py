@@ -117,3 +117,10 @@ def once(trial: Any) -> None:  # noqa: ANN401  (the same)
 
 def two(trial: Any, extra: int) -> None:  # noqa: ANN401  (the same)
     """Take one argument too many."""
+
+
+def walk(trial: Any) -> None:  # noqa: ANN401  (the same)
+    """Six intervals in a third of a second."""
+    for _ in range(6):
+        time.sleep(0.05)
+        trial.report(score=trial.params["x"])

@@ -62,7 +62,7 @@ class GaussianProcess:
     @classmethod
     def at(cls, points: Array, values: Array, groups: npt.NDArray[np.int64], logs: Array) -> Self:
         """The process with given logarithms."""
-        factor = _factor(_covariance(_squared(points, points, groups), logs), logs[-1])
+        factor = _factor(_across(points, points, groups, logs), logs[-1])
         mean = float(values.mean())
         weights = _solved(factor, values - mean)
         return cls(
@@ -86,7 +86,7 @@ class GaussianProcess:
         """Mean and standard deviation of the value at each point, without noise."""
         from scipy.linalg import solve_triangular  # noqa: PLC0415  (as above)
 
-        across = _covariance(_squared(points, self.points, self.groups), self.logs)
+        across = _across(points, self.points, self.groups, self.logs)
         mean = self._mean + across @ self._weights
         explained = solve_triangular(self._factor, across.T, lower=True, check_finite=False)
         variance = math.exp(self.logs[-2]) - np.einsum("ij,ij->j", explained, explained)
@@ -108,9 +108,21 @@ def _squared(a: Array, b: Array, groups: npt.NDArray[np.int64]) -> Array:
 
 
 def _covariance(squared: Array, logs: Array) -> Array:
-    signal = math.exp(logs[-2])
-    r = math.sqrt(5) * np.sqrt(np.tensordot(np.exp(-2 * logs[:-2]), squared, axes=1))
-    return np.asarray(signal * (1 + r + r * r / 3) * np.exp(-r))
+    return _matern(np.tensordot(np.exp(-2 * logs[:-2]), squared, axes=1), logs[-2])
+
+
+def _across(a: Array, b: Array, groups: npt.NDArray[np.int64], logs: Array) -> Array:
+    """The covariance of two sets of points, shape (len(a), len(b))."""
+    rates = np.exp(-logs[:-2])[groups]
+    a, b = a * rates, b * rates
+    squared = (a * a).sum(axis=1)[:, None] + (b * b).sum(axis=1) - 2 * (a @ b.T)
+    return _matern(np.maximum(squared, 0.0), logs[-2])
+
+
+def _matern(squared: Array, log_signal: float) -> Array:
+    """Matern-5/2 of squared distances in length scales."""
+    r = np.sqrt(5 * squared)
+    return np.asarray(math.exp(log_signal) * (1 + r + r * r / 3) * np.exp(-r))
 
 
 def _factor(covariance: Array, log_noise: float) -> Array:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -51,3 +52,31 @@ class Grid:
         size = space.size
         assert size is not None, "what passes the check can be counted"
         return space.at(trial) if checks.whole("trial", trial, at_least=0) < size else None
+
+    def beside(
+        self, space: Space, first: Sequence[Mapping[str, Value]], trial: int
+    ) -> dict[str, Value] | None:
+        """The combination of a trial that comes after others that were tried first; none comes twice.
+
+        A trial has the combination of its number, as without those. Where that is one of the first,
+        it has instead one of those whose numbers the first have taken.
+
+        Args:
+            space: of countable parameters.
+            first: the parameters of trials 0, 1, ..., all different.
+            trial: a number beyond theirs.
+        """
+        proposed = self.propose(space, (), trial, 0)
+        if not first or proposed is None:
+            return proposed
+        texts = [_text(params) for params in first]
+        if _text(proposed) not in texts:
+            return proposed
+        passed = [space.at(number) for number in range(len(first))]
+        left = [params for params in passed if _text(params) not in texts]
+        there = {_text(params) for params in passed}
+        return left[[text for text in texts if text not in there].index(_text(proposed))]
+
+
+def _text(params: object) -> str:
+    return json.dumps(params, sort_keys=True)

@@ -62,9 +62,15 @@ class Sobol:
         seed: int,
     ) -> dict[str, Value]:
         """The parameters at the trial-th point of the sequence that `seed` scrambles."""
-        checks.whole("trial", trial, at_least=0)
-        block, row = divmod(trial, _BLOCK)
-        return space.from_unit(_points(len(space.dimensions), seed, block)[row])
+        return space.from_unit(sobol_point(len(space.dimensions), seed, trial))
+
+
+def sobol_point(dimensions: int, seed: int, trial: int) -> npt.NDArray[np.float64]:
+    """The trial-th point of the sequence that `seed` scrambles, strictly inside the unit cube."""
+    checks.whole("trial", trial, at_least=0)
+    block, row = divmod(trial, _BLOCK)
+    point: npt.NDArray[np.float64] = _points(dimensions, seed, block)[row]
+    return point
 
 
 @lru_cache(maxsize=_BLOCKS_KEPT)

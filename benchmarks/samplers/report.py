@@ -1,0 +1,253 @@
+"""The report: one HTML page with the tables and the pictures, and the table for a terminal.
+
+One rule: nothing is said that is not computed from the runs.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import figures
+import matplotlib as mpl
+import numpy as np
+from figures import Runs
+from plan import BUDGETS
+from rich.table import Table
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
+
+OURS = "bayesian"
+COLOURS = dict(zip(
+    ("bayesian", "tpe", "optuna-gp", "optuna-tpe", "sobol", "random", "random-x2", "auto"),
+    ("#c0392b", "#e67e22", "#2c3e50", "#2980b9", "#7f8c8d", "#bdc3c7", "#95a5a6", "#8e44ad"),
+    strict=True,
+))  # fmt: skip
+LOOKED_AT = (20, 50, 100)
+Key = tuple[str, int]
+
+
+def table(runs: Mapping[Key, Runs], workers: int) -> Table:
+    """Mean normalised regret after so many trials, with 95 percent intervals; best first."""
+    shown = Table(title=f"mean normalised regret, {workers} worker{'s' * (workers > 1)}")
+    for column in ("sampler", *(f"{budget} trials" for budget in LOOKED_AT), "runs"):
+        shown.add_column(column, justify="left" if column == "sampler" else "right")
+    rows = []
+    for (contender, at_once), each in runs.items():
+        if at_once == workers:
+            cells = [_cell(each, budget) for budget in LOOKED_AT]
+            rows.append((contender, cells, len(each.regrets)))
+    for contender, cells, count in sorted(rows, key=lambda row: row[1][-1]):
+        shown.add_row(contender, *cells, str(count))
+    return shown
+
+
+def differences(runs: Mapping[Key, Runs], workers: int) -> Table:
+    """How much lower ours is than each other, paired, with 95 percent intervals."""
+    shown = Table(title=f"{OURS} less the others, paired, {workers} worker{'s' * (workers > 1)}")
+    shown.add_column("against")
+    for budget in LOOKED_AT:
+        shown.add_column(f"{budget} trials", justify="right")
+    ours = runs.get((OURS, workers))
+    for (contender, at_once), each in sorted(runs.items()):
+        if ours is not None and at_once == workers and contender != OURS:
+            found = [figures.difference(ours.at(b), each.at(b)) for b in LOOKED_AT]
+            shown.add_row(contender, *("" if one is None else str(one) for one in found))
+    return shown
+
+
+def _cell(runs: Runs, budget: int) -> str:
+    values = runs.at(budget)
+    if not values:
+        return ""
+    interval = figures.mean(values)
+    return f"{interval.mean:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
+
+
+def page(runs: Mapping[Key, Runs], about: Sequence[tuple[str, str]]) -> str:
+    """The whole report as one HTML page, pictures included."""
+    workers = sorted({at_once for _, at_once in runs})
+    parts = ["<h1>Samplers compared</h1>", _about(about)]
+    for at_once in workers:
+        parts += [f"<h2>{at_once} worker{'s' * (at_once > 1)}</h2>"]
+        parts += [_html(table(runs, at_once)), _html(differences(runs, at_once))]
+        few = {name: each for (name, number), each in runs.items() if number == at_once}
+        parts += [_curves(few), _critical(few), _map(few)]
+    parts += ["<h2>What an ask takes, and what workers do meanwhile</h2>", _latency(runs)]
+    parts += [_html(_use(runs)), _html(_speed_ups(runs))]
+    return _PAGE.format(body="\n".join(parts))
+
+
+def _about(about: Sequence[tuple[str, str]]) -> str:
+    rows = "".join(f"<tr><th>{html.escape(k)}</th><td>{html.escape(v)}</td></tr>" for k, v in about)
+    return f"<table>{rows}</table>"
+
+
+def _html(shown: Table) -> str:
+    """A rich table as an HTML one."""
+    head = "".join(f"<th>{html.escape(str(c.header))}</th>" for c in shown.columns)
+    columns = [[str(cell) for cell in column.cells] for column in shown.columns]
+    rows = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
+        for row in zip(*columns, strict=True)
+    )
+    return f"<table><caption>{html.escape(str(shown.title))}</caption><tr>{head}</tr>{rows}</table>"
+
+
+def _svg(figure: plt.Figure, alt: str) -> str:
+    written = io.StringIO()
+    figure.savefig(written, format="svg", bbox_inches="tight", metadata={"Date": None})
+    plt.close(figure)
+    drawing = written.getvalue()
+    drawing = drawing[drawing.index("<svg") :]
+    return f'<figure role="img" aria-label="{html.escape(alt)}">{drawing}</figure>'
+
+
+def _curves(few: Mapping[str, Runs]) -> str:
+    """Mean regret after each trial, with a band of 95 percent over tasks."""
+    figure, axes = plt.subplots(figsize=(7.5, 4))
+    for name, runs in sorted(few.items()):
+        curve = figures.mean_curve(runs)
+        trials = np.arange(1, len(curve) + 1)
+        axes.plot(trials, curve, label=name, color=COLOURS.get(name), lw=1.8)
+        at = [b for b in (5, 10, *BUDGETS) if b <= len(curve)]
+        bands = [figures.mean(runs.at(b)) for b in at]
+        axes.fill_between(
+            at, [b.low for b in bands], [b.high for b in bands],
+            color=COLOURS.get(name), alpha=0.1, lw=0,
+        )  # fmt: skip
+    axes.set(
+        xlabel="trials that ended", ylabel="mean normalised regret", xscale="log", yscale="log"
+    )
+    axes.set_title("Regret of the recommended configuration, any time")
+    axes.grid(visible=True, which="both", alpha=0.2)
+    axes.legend(frameon=False, fontsize=8)
+    return _svg(figure, "Regret against the number of trials, a line for each sampler")
+
+
+def _critical(few: Mapping[str, Runs]) -> str:
+    """Mean ranks on a line; what the critical difference cannot tell apart is joined."""
+    budget = max((b for b in LOOKED_AT if all(runs.at(b) for runs in few.values())), default=None)
+    if budget is None or len(few) < 3:  # noqa: PLR2004  (two have no ranks to speak of)
+        return ""
+    values = {name: runs.at(budget) for name, runs in few.items()}
+    found = sorted(figures.ranks(values).items(), key=lambda pair: pair[1])
+    tasks = len(set.intersection(*({task for task, _ in each} for each in values.values())))
+    apart = figures.critical_difference(len(found), tasks)
+    figure, axes = plt.subplots(figsize=(7.5, 0.35 * len(found) + 1))
+    for row, (name, rank) in enumerate(found):
+        axes.plot([rank, rank], [0, -row - 1], color="#999", lw=0.8)
+        axes.plot(rank, 0, "o", color=COLOURS.get(name, "#333"))
+        axes.text(rank + 0.05, -row - 1, f"{name} {rank:.2f}", va="center", fontsize=9)
+    for row, (_, rank) in enumerate(found):
+        joined = [other for _, other in found[row:] if other - rank <= apart]
+        if len(joined) > 1:
+            height = 0.25 + 0.12 * row
+            axes.plot([rank, joined[-1]], [height, height], color="#333", lw=2.5)
+    axes.set_title(
+        f"Mean rank after {budget} trials over {tasks} tasks; lines join what lies within the"
+        f" critical difference of {apart:.2f}",
+        fontsize=9,
+    )
+    axes.set_ylim(-len(found) - 0.6, 0.6 + 0.12 * len(found))
+    axes.set_xlim(0.8, len(found) + 1)
+    axes.get_yaxis().set_visible(False)
+    axes.spines[["left", "right", "top"]].set_visible(False)
+    return _svg(figure, "Critical difference diagram of mean ranks")
+
+
+def _map(few: Mapping[str, Runs]) -> str:
+    """Where ours is lower (blue) and where it is not (red), task by task."""
+    others = [name for name in sorted(few) if name != OURS]
+    if OURS not in few or not others:
+        return ""
+    budget = max(b for b in LOOKED_AT if few[OURS].at(b))
+    ours = figures.by_task(few[OURS].at(budget))
+    cells = np.full((len(ours), len(others)), np.nan)
+    for column, name in enumerate(others):
+        theirs = figures.by_task(few[name].at(budget))
+        for row, task in enumerate(ours):
+            cells[row, column] = ours[task] - theirs.get(task, np.nan)
+    figure, axes = plt.subplots(figsize=(2 + 0.9 * len(others), 1 + 0.28 * len(ours)))
+    axes.imshow(cells, cmap="coolwarm", vmin=-0.1, vmax=0.1, aspect="auto")
+    for (row, column), value in np.ndenumerate(cells):
+        if np.isfinite(value):
+            axes.text(column, row, f"{value:+.3f}", ha="center", va="center", fontsize=7)
+    axes.set_xticks(range(len(others)), others, rotation=30, ha="right", fontsize=8)
+    axes.set_yticks(range(len(ours)), [*ours], fontsize=8)
+    axes.set_title(f"{OURS} less the other after {budget} trials; blue: ours is better", fontsize=9)
+    return _svg(figure, "Regret differences for each task and sampler")
+
+
+def _latency(runs: Mapping[Key, Runs]) -> str:
+    """The median ask against how many trials there are."""
+    figure, axes = plt.subplots(figsize=(7.5, 3.5))
+    for name in sorted({name for name, _ in runs}):
+        each = runs[min(key for key in runs if key[0] == name)]
+        median = np.nanmedian(each.asks, axis=0)
+        at = np.arange(1, len(median) + 1)
+        axes.plot(at, np.maximum(median, 1e-6), label=name, color=COLOURS.get(name))
+    axes.set(xlabel="trials before it", ylabel="seconds", yscale="log")
+    axes.set_title("What one ask takes (median over runs, one thread)")
+    axes.grid(visible=True, alpha=0.2)
+    axes.legend(frameon=False, fontsize=8)
+    return _svg(figure, "Ask latency against the number of trials")
+
+
+def _use(runs: Mapping[Key, Runs]) -> Table:
+    """The share of the workers' time that trials ran, the sampler's own time charged."""
+    workers = sorted({at_once for _, at_once in runs})
+    shown = Table(title="worker use: the share of their time that trials ran (mean)")
+    shown.add_column("sampler")
+    for at_once in workers:
+        shown.add_column(f"{at_once} workers", justify="right")
+    for name in sorted({name for name, _ in runs}):
+        cells = [runs.get((name, at_once)) for at_once in workers]
+        shown.add_row(name, *("" if c is None else f"{np.mean(c.busy):.1%}" for c in cells))
+    return shown
+
+
+def _speed_ups(runs: Mapping[Key, Runs]) -> Table:
+    """How many times as many trials random takes."""
+    shown = Table(title="trials that random takes for the same regret, times as many")
+    shown.add_column("sampler")
+    keys = sorted(key for key in runs if key[0] != "random" and ("random", key[1]) in runs)
+    for budget in LOOKED_AT:
+        shown.add_column(f"as after {budget}", justify="right")
+    for name, at_once in keys:
+        each, random = runs[name, at_once], runs["random", at_once]
+        cells = [_times(each, random, budget) for budget in LOOKED_AT]
+        shown.add_row(f"{name}, {at_once} workers", *cells)
+    return shown
+
+
+def _times(runs: Runs, random: Runs, budget: int) -> str:
+    if not runs.at(budget):
+        return ""
+    longest = min(len(values) for values in random.regrets.values())
+    times = figures.speed_up(runs, random, budget)
+    return f"more than {longest / budget:.1f}" if times is None else f"{times:.1f}"
+
+
+def write(folder: Path, runs: Mapping[Key, Runs], about: Sequence[tuple[str, str]]) -> Path:
+    """Write the page beside the runs."""
+    file = folder / "report.html"
+    file.write_text(page(runs, about), encoding="utf-8")
+    return file
+
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>Samplers compared</title><style>
+body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }}
+table {{ border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums }}
+caption {{ text-align: left; font-weight: 600; padding-bottom: .3rem }}
+th, td {{ border-bottom: 1px solid #ddd; padding: .25rem .8rem; text-align: right }}
+th:first-child, td:first-child {{ text-align: left }}
+figure {{ margin: 1rem 0 }} figure svg {{ max-width: 100%; height: auto }}
+</style></head><body>
+{body}
+</body></html>
+"""
