@@ -35,10 +35,11 @@ from raysweep.core.events import (
     Opened,
     Proposed,
     Reports,
+    Revised,
     SlotLost,
 )
 from raysweep.core.policies import Bandit, MedianStopping, NoPolicy, Policy, TruncationSelection
-from raysweep.core.samplers import Random, Tpe
+from raysweep.core.samplers import Bayesian, Random, Sampler, Tpe
 from raysweep.core.space import Space, choice, loguniform
 from raysweep.core.spec import Limits, SweepSpec, maximize
 from raysweep.core.state import SweepState
@@ -114,13 +115,18 @@ class Scribe:
     """Applies events and journals them, with a time that goes on by a second each."""
 
     def __init__(
-        self, storage: Path, *, name: str = "digits", policy: Policy | None = None
+        self,
+        storage: Path,
+        *,
+        name: str = "digits",
+        policy: Policy | None = None,
+        sampler: Sampler | None = None,
     ) -> None:
         self.spec = SweepSpec(
             name=name,
             space=Space({"lr": loguniform(1e-4, 1e-1), "width": choice([8, 16, 32])}),
             objective=maximize("accuracy"),
-            sampler=Random(seed=7),
+            sampler=sampler or Random(seed=7),
             seed=7,
             policy=policy or Bandit(slack_factor=0.1),
             limits=Limits(max_total_trials=4),
@@ -370,6 +376,24 @@ def test_explain_counts_as_the_policy_does(tmp_path: Path) -> None:
     del first
     story = json.loads(run("explain", "digits", 0, "--storage", tmp_path, "-o", "json").output)
     assert "best 0.75 is not worse than 0.65, the median of 1 means" == story["judged"][-1]["why"]
+
+
+def test_a_trial_that_was_proposed_anew_is_shown_with_what_it_ran(tmp_path: Path) -> None:
+    """Its values are the last; the story says what the sampler knew each time, and what it had not."""
+    scribe = Scribe(tmp_path, sampler=Bayesian(seed=7))
+    (first,) = scribe.hear(0)
+    scribe.hear(0, begun=[first], reports=[reports(first, 0.5)])
+    anew = {"lr": 0.05, "width": 8}
+    scribe.note(Revised(time=scribe.tick(), trial=1, params=anew, known=1))
+    scribe.hear(1)
+    late = {"lr": 0.07, "width": 8}
+    scribe.note(Revised(time=scribe.tick(), trial=1, params=late, known=1))
+    story = json.loads(run("explain", "digits", 1, "--storage", tmp_path, "-o", "json").output)
+    assert (anew, [0, 1]) == (story["params"], [told["known"] for told in story["proposals"]])
+    page = run("explain", "digits", 1, "--storage", tmp_path).output
+    assert "proposed\n  at 0s, knowing no result\n  at 3s, knowing 1 result\n" in page
+    shown = json.loads(run("show", "digits", "--storage", tmp_path, "-o", "json").output)
+    assert anew in [trial["params"] for trial in shown["trials"]]
 
 
 def test_explain_of_a_trial_that_is_not_there(storage: Path) -> None:

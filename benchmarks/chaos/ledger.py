@@ -24,6 +24,7 @@ from raysweep.core.events import (
     Params,
     Proposed,
     Reports,
+    Revised,
     SlotLost,
     Stop,
 )
@@ -87,6 +88,9 @@ class Ledger:
                     self._lose(slot)
             case Proposed() as event:
                 self.params += event.params
+            case Revised() as event:
+                if event.trial not in self._attempts:
+                    self.params[event.trial] = event.params
             case SlotLost() as event:
                 self._hear_from(event.slot, event.incarnation)
                 self._lose((event.slot, event.incarnation))

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from raysweep.cli.doctor import Check, Mark
 from raysweep.cli.options import command_line
-from raysweep.cli.story import AttemptTold, Judged, Story
+from raysweep.cli.story import AttemptTold, Judged, ProposalTold, Story
 from raysweep.core.choices import Choice
 from raysweep.core.command import Command, Environment
 from raysweep.core.expressions import Expression
@@ -170,6 +170,7 @@ def of_story(result: Result, trial: TrialResult, story: Story) -> list[Renderabl
     title = Text.assemble(f"trial {trial.number} of {result.name}: ", state_text(trial.state))
     parts: list[RenderableType] = [title, Text(f"  {story.ended}")]
     parts += _section("parameters", _values(trial.params))
+    parts += _section("proposed", "\n".join(map(_proposal, story.proposals)))
     parts += _section("command", story.command)
     if story.attempts:
         policy = result.state.spec.policy
@@ -178,6 +179,11 @@ def of_story(result: Result, trial: TrialResult, story: Story) -> list[Renderabl
         parts += _judged(story.judged, policy)
     parts += _section(f"traceback (last {LAST_LINES} lines)", _last(trial.traceback))
     return parts + _section(f"log (last {LAST_LINES} lines)", _last(trial.log))
+
+
+def _proposal(told: ProposalTold) -> str:
+    results = "no result" if not told.known else f"{told.known} result{'s' * (told.known != 1)}"
+    return f"at {duration(told.time)}, knowing {results}"
 
 
 def _attempt(told: AttemptTold) -> Text:

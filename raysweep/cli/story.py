@@ -18,6 +18,9 @@ from raysweep.core.events import (
     Event,
     Exchanged,
     Opened,
+    Params,
+    Proposed,
+    Revised,
     SlotLost,
     Stop,
     StopCause,
@@ -60,9 +63,18 @@ class Judged:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProposalTold:
+    """The sampler's proposal of the trial's values; the last one is what it ran with."""
+
+    time: float  # of the sweep's own, in seconds
+    known: int  # how many trials with a value the sampler had seen
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Story:
     """All that is told of a trial beyond its result."""
 
+    proposals: list[ProposalTold]  # by a sampler that learns, which may think again
     attempts: list[AttemptTold]
     judged: list[Judged]
     ended: str  # why it ended; what it waits for or does if it has not
@@ -79,6 +91,7 @@ def story_of(folder: SweepFolder, trial: int) -> Story:
     for record in journal.read(folder.journal):
         teller.hear(record.event, record.commands)
     return Story(
+        proposals=teller.proposals,
         attempts=teller.attempts,
         judged=teller.judged,
         ended=teller.ended(),
@@ -122,13 +135,17 @@ class _Teller:
         self._state = SweepState(spec)
         self._witness = _Witness(spec.objective.goal, spec.policy, trial)
         self._state.history = self._witness
+        self.proposals: list[ProposalTold] = []
         self.attempts: list[AttemptTold] = []
         self.judged: list[Judged] = []
 
     def hear(self, event: Event, commands: list[Command]) -> None:
         """Replay an event."""
         slot = self._slot_of(event)
+        params = self._params
         self._state.apply(event, commands)
+        if isinstance(event, Proposed | Revised) and params is not self._params:
+            self._hear_proposal(event)
         if isinstance(event, Exchanged):
             self._hear_reports(event)
             self._hear_stop(commands)
@@ -138,6 +155,17 @@ class _Teller:
         for command in commands:
             if isinstance(command, Assign) and command.id.trial == self._trial:
                 self._open(command, event.time)
+
+    @property
+    def _params(self) -> Params | None:
+        """The trial's values, once it has any."""
+        trials = self._state.trials
+        return trials[self._trial].params if self._trial < len(trials) else None
+
+    def _hear_proposal(self, event: Proposed | Revised) -> None:
+        """The trial has got values, its first or others."""
+        if self._state.spec.sampler.learns:
+            self.proposals.append(ProposalTold(time=event.time, known=event.known))
 
     def _slot_of(self, event: Event) -> str | None:
         """Why the trial loses its slot with this event, if it does."""

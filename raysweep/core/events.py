@@ -169,6 +169,16 @@ class Proposed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Revised:
+    """The sampler has thought again of a trial that waits: it knows more than when it proposed it."""
+
+    time: float
+    trial: int
+    params: Params
+    known: int = 0  # as `Proposed.known`
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Exchanged:
     """What one slot had to say, less what was known before."""
 
@@ -261,6 +271,7 @@ Event = (
     | SamplerFailed
     | LimitsChanged
     | Suspended
+    | Revised
 )
 EVENTS: tuple[type[Event], ...] = (
     Opened,
@@ -273,6 +284,7 @@ EVENTS: tuple[type[Event], ...] = (
     SamplerFailed,
     LimitsChanged,
     Suspended,
+    Revised,
 )  # fmt: skip  (the order is the journal's: append only)
 
 

@@ -5,10 +5,11 @@ One rule: asking changes nothing. What moves a sweep on is `raysweep.core.state`
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from raysweep.core import requests
 from raysweep.core.events import (
@@ -41,10 +42,18 @@ class Phase(StrEnum):
 OVER = frozenset({Phase.COMPLETED, Phase.FAILED, Phase.CANCELED})
 
 
+class News(NamedTuple):
+    """How much has come to light so far: neither ever grows less."""
+
+    ended: int  # trials
+    reports: int
+
+
 class Standing:
     """Where one sweep stands; equal to another when all that matters is equal."""
 
-    _passing: ClassVar[frozenset[str]] = frozenset()  # what matters only while an event is taken
+    # What does not matter: the rest says it as well, or it lasts only while an event is taken.
+    _passing: ClassVar[frozenset[str]] = frozenset({"_observed", "_unsettled"})
 
     def __init__(self, spec: SweepSpec) -> None:
         self.spec = spec
@@ -59,6 +68,8 @@ class Standing:
         self.exhausted = False  # whether the sampler has no more to propose
         self.reports = 0  # in the whole sweep
         self.suspended = False  # whether its controller has left it
+        self._observed: list[Observation] = []  # by trial, as they were when last asked for
+        self._unsettled: list[int] = []  # trials of these that had not ended then
 
     def __eq__(self, other: object) -> bool:
         """Whether two sweeps would answer every further event alike."""
@@ -125,9 +136,51 @@ class Standing:
             bounds.append(known + self.total_trials - len(self.trials))
         return min(bounds, default=None)
 
-    def observations(self) -> list[Observation]:
-        """What a sampler that learns may know: every trial so far."""
-        return [self._observation(trial) for trial in self.trials]
+    @property
+    def places(self) -> int:
+        """How many trials the slots run at once."""
+        return sum(slot.places for slot in self.slots.values() if not slot.lost)
+
+    def free(self, places: int) -> int:
+        """How many more trials may begin now, if there are so many places."""
+        most = self.roster.most_live
+        bound = places if most is None else min(places, most)
+        return max(0, bound - len(self.roster.live) + len(self.roster.queued))
+
+    @property
+    def news(self) -> News:
+        """How much has come to light from which a sampler could learn."""
+        return News(sum(self.counts[state] for state in TERMINAL), self.reports)
+
+    def trial_time(self) -> float | None:
+        """Seconds that the trials that ended last took on average; None while none has."""
+        latest = (self.trials[number] for number in self.roster.latest)
+        times = [
+            trial.ended - trial.first_begun
+            for trial in latest
+            if trial.ended is not None and trial.first_begun is not None
+        ]
+        return math.fsum(times) / len(times) if times else None
+
+    def observations(self, *, but: int | None = None) -> list[Observation]:
+        """What a sampler that learns may know: every trial so far, by number.
+
+        What is known of an ended trial stays as it is and is looked at once, so that asking costs
+        as much as there are trials that have not ended.
+
+        Args:
+            but: the trial that is to be proposed anew, which knows nothing of itself.
+        """
+        for number in self._unsettled:
+            self._observed[number] = self._observation(self.trials[number])
+        fresh = range(len(self._observed), len(self.trials))
+        self._observed += [self._observation(self.trials[number]) for number in fresh]
+        self._unsettled += fresh
+        self._unsettled = [n for n in self._unsettled if self.trials[n].state not in TERMINAL]
+        known = self._observed.copy()
+        if but is not None:
+            del known[but]
+        return known
 
     def _observation(self, trial: Trial) -> Observation:
         sign = 1 if self.history.goal is Goal.MAXIMIZE else -1

@@ -30,6 +30,7 @@ from raysweep.core.events import (
     Opened,
     Proposed,
     Reports,
+    Revised,
     SamplerFailed,
     SlotLost,
     Stop,
@@ -69,7 +70,7 @@ _KEPT: Mapping[str, Callable[[Any], Any]] = {
 class SweepState(Standing):
     """The state of one sweep: a `Standing` that events move on."""
 
-    _passing = frozenset({"_recorded", "_commands"})
+    _passing = Standing._passing | {"_recorded", "_commands"}  # noqa: SLF001  (its own class)
 
     def __init__(self, spec: SweepSpec) -> None:
         super().__init__(spec)
@@ -128,6 +129,8 @@ class SweepState(Standing):
                 self._exchanged(event)
             case Proposed():
                 self._proposed(event)
+            case Revised():
+                self._revised(event)
             case SlotLost():
                 self._slot_lost(event)
             case TrialsTimedOut():
@@ -172,6 +175,13 @@ class SweepState(Standing):
         for params in event.params:
             self.roster.add(params)
         self.exhausted = event.exhausted
+
+    def _revised(self, event: Revised) -> None:
+        """Other values for a trial that waits; one that a slot was told of keeps its own."""
+        if not 0 <= event.trial < len(self.trials):
+            raise InvalidTransitionError(f"trial {event.trial} is revised, but never was proposed")
+        if self.phase is Phase.RUNNING and self.trials[event.trial].untouched:
+            self.trials[event.trial].params = event.params
 
     def _exchanged(self, event: Exchanged) -> None:
         if self.superseded(event.slot, event.incarnation):

@@ -126,6 +126,11 @@ class Trial:
         return AttemptId(self.number, self.attempt)
 
     @property
+    def untouched(self) -> bool:
+        """Whether it waits and no slot was ever told of it, so that its values may still change."""
+        return self.state is TrialState.WAITING and self.attempt == 0
+
+    @property
     def restored(self) -> Checkpoint | None:
         """What the next attempt starts from."""
         return self.checkpoints[-1].checkpoint if self.checkpoints else None

@@ -29,8 +29,6 @@ from raysweep.core.events import (
     Finish,
     LimitsChanged,
     Opened,
-    Proposed,
-    SamplerFailed,
     SlotLost,
     Suspended,
 )
@@ -41,7 +39,7 @@ from raysweep.errors import StaleEpochError, StorageUnusableError
 from raysweep.runtime import answers, heap, opening, pace, scribe
 from raysweep.runtime.crew import Crew
 from raysweep.runtime.failures import failure
-from raysweep.runtime.proposals import draw
+from raysweep.runtime.sampling import Sampling
 from raysweep.runtime.scribe import Scribe
 from raysweep.runtime.slot import Post
 from raysweep.runtime.status import Status, describe, lines
@@ -85,11 +83,16 @@ class Controller:
         self._replaced = False  # whether another controller has taken over
         self._finished = asyncio.Event()  # the results are written and the slots gone
         self._news = asyncio.Event()  # replaced each time something new can be handed out
-        self._proposing = asyncio.Event()
-        self._ahead = pace.AHEAD  # trials that should wait for a slot
         self._discarded: list[str] = []  # checkpoints that are to be deleted
         self._tasks: set[asyncio.Task[None]] = set()
         self._crew = Crew(self._spec, self._folder, self._post, self._slot_lost, self._doubted)
+        self._sampling = Sampling(
+            self._spec,
+            self._state,
+            apply=self._apply,
+            now=self._clock.now,
+            size=lambda: self._crew.size,
+        )
         self._open(charge)
 
     def _open(self, charge: Charge) -> None:
@@ -220,8 +223,7 @@ class Controller:
         for command in commands:
             if isinstance(command, Discard):
                 self._discarded += command.paths
-        if self._runs_low:
-            self._proposing.set()
+        self._sampling.stir()
         if self._begun and any(isinstance(command, Finish) for command in commands):
             self._spawn(self._finish())
         self._stir()
@@ -253,36 +255,11 @@ class Controller:
     # --- beside the loop --------------------------------------------------------------------------
 
     async def _sample(self) -> None:
-        """Keep trials waiting, as long as there are any to propose."""
-        learns = self._spec.sampler.learns
-        while not (self._state.over or self._replaced):
-            self._ahead = pace.ahead(self._crew.size, self._state.room, learns=learns)
-            wanted = self._state.proposals_wanted(self._ahead)
-            if self._scribe.refused or not (wanted and self._runs_low):
-                self._proposing.clear()
-                await _wait(self._proposing, LOOK)
-                continue
-            numbers = range(len(self._state.trials), len(self._state.trials) + wanted)
-            known = self._state.observations() if learns else []
-            try:
-                drawn = await asyncio.to_thread(draw, self._spec, known, numbers)
-            except Exception as error:  # the sampler may be anyone's: whatever it raises is told
-                log.exception("the sampler failed")
-                self._apply(SamplerFailed(time=self._clock.now(), error=repr(error)))
-                return
-            self._apply(
-                Proposed(
-                    time=self._clock.now(),
-                    params=tuple(drawn),
-                    exhausted=len(drawn) < wanted,
-                    known=len(known),
-                )
-            )
-
-    @property
-    def _runs_low(self) -> bool:
-        waiting = len(self._state.roster.waiting)
-        return pace.runs_low(waiting, self._ahead, learns=self._spec.sampler.learns)
+        """Keep trials coming."""
+        await self._sampling.go_on(
+            over=lambda: self._state.over or self._replaced,
+            paused=lambda: bool(self._scribe.refused),
+        )
 
     async def _look(self) -> None:
         """Look after time limits and leases."""

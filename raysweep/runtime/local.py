@@ -16,7 +16,12 @@ from raysweep.core import checks
 from raysweep.core.exchange import Request
 from raysweep.core.spec import SweepSpec
 from raysweep.core.state import SweepState
-from raysweep.runtime.local_controller import DiskJournal, LocalController, MemoryJournal
+from raysweep.runtime.local_controller import (
+    DiskJournal,
+    LocalController,
+    MemoryJournal,
+    SamplerTime,
+)
 from raysweep.runtime.local_slot import LocalSlot, SimulatedTrial, Step
 from raysweep.runtime.virtual_clock import VirtualClock
 from raysweep.storage.journal import Record
@@ -67,7 +72,7 @@ def simulate(
     *,
     slots: int,
     journal: Path | None = None,
-    sampler_time: float = 0.0,
+    sampler_time: SamplerTime = 0.0,
     faults: Sequence[Fault] = (),
 ) -> LocalResult:
     """Run a sweep to its end on a virtual clock.
@@ -78,7 +83,8 @@ def simulate(
         slots: how many trials can run at once; the spec's limits hold, too.
         journal: the folder of a journal to write as the controller does, fsync included. What
             is in it already is taken up as on a new cluster. None: records stay in memory.
-        sampler_time: virtual seconds that a proposal takes.
+        sampler_time: virtual seconds that a proposal takes; a function of how many trials are
+            known; or "measured": what it does take here, so that no two runs are quite alike.
         faults: what breaks, and when.
 
     Raises:
@@ -99,7 +105,8 @@ def simulate(
     (360.0, 1.0, Best(trial=1, interval=3, value=0.8))
     """
     checks.whole("slots", slots, at_least=1)
-    checks.number("sampler_time", sampler_time, at_least=0)
+    if not (callable(sampler_time) or sampler_time == "measured"):
+        checks.number("sampler_time", sampler_time, at_least=0)
     for fault in faults:
         _check(fault, slots)
     kept = MemoryJournal() if journal is None else DiskJournal(journal)
@@ -124,7 +131,7 @@ class _World:
         trial: SimulatedTrial,
         size: int,
         journal: MemoryJournal | DiskJournal,
-        sampler_time: float,
+        sampler_time: SamplerTime,
     ) -> None:
         self._spec = spec
         self._trial = trial

@@ -6,15 +6,15 @@ what is new in it is applied and gathered, all of that is committed, and only th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from raysweep.core.events import (
     Event,
     Opened,
-    Params,
-    Proposed,
     SamplerFailed,
     SlotLost,
     Stop,
@@ -22,11 +22,16 @@ from raysweep.core.events import (
 from raysweep.core.exchange import Reception, Refusal, Reply, Request
 from raysweep.core.spec import SweepSpec
 from raysweep.core.state import SweepState
-from raysweep.runtime import answers, pace, proposals
+from raysweep.runtime import answers, proposals
+from raysweep.runtime.asking import Ask, Asking
 from raysweep.runtime.local_slot import LocalSlot
+from raysweep.runtime.proposals import Answer
 from raysweep.runtime.virtual_clock import VirtualClock
 from raysweep.storage.journal import Journal, Record
 from raysweep.storage.segments import FileSegments
+
+SamplerTime = float | Callable[[int], float] | Literal["measured"]
+"""Virtual seconds that a proposal takes: always, with so many trials known, or as long as it does."""
 
 
 class MemoryJournal:
@@ -102,7 +107,7 @@ class LocalController:
         slots: Mapping[int, LocalSlot],
         *,
         size: int,
-        sampler_time: float,
+        sampler_time: SamplerTime,
     ) -> None:
         """Take the sweep up from the journal.
 
@@ -112,7 +117,7 @@ class LocalController:
             journal: to be opened, and written from then on.
             slots: those that stand, now or later, by number.
             size: how many there are to be.
-            sampler_time: virtual seconds that a proposal takes.
+            sampler_time: what a proposal takes.
         """
         self.state = SweepState(spec)
         self.gone = False
@@ -124,7 +129,8 @@ class LocalController:
         self._sampler_time = sampler_time
         self._held: dict[int, Request] = {}  # by slot, of those with nothing to run
         self._replies: list[tuple[Request, Reply]] = []  # that leave with the next commit
-        self._sampling = False
+        self._asking = Asking(spec)
+        self._asked: Ask | None = None  # what the sampler is at
         self._turning = False  # whether a turn is to come at this moment
         known = journal.open()
         for event, commands in known:
@@ -225,31 +231,39 @@ class LocalController:
     # --- beside the loop --------------------------------------------------------------------------
 
     def _sample(self) -> None:
-        """Have trials proposed, as long as any are wanted; what is known is what is known now."""
-        learns = self._spec.sampler.learns
-        ahead = pace.ahead(self._size, self._size, learns=learns)  # slots here hold none ready
-        wanted = self.state.proposals_wanted(ahead)
-        low = pace.runs_low(len(self.state.roster.waiting), ahead, learns=learns)
-        if self._sampling or not (wanted and low):
+        """Ask what there is to ask, one after the other; what is known is what is known now."""
+        if self._asked is not None:
             return
-        self._sampling = True
-        first = len(self.state.trials)
-        known = self.state.observations() if learns else []
-        try:
-            drawn = proposals.draw(self._spec, known, range(first, first + wanted))
-        except Exception as error:  # noqa: BLE001  (the sampler may be anyone's: whatever it raises is told)
-            self._apply(SamplerFailed(time=self._now(), error=repr(error)))
+        ask = self._asking.next(self.state, self._size, self._clock.now)
+        if ask is None:
             return
-        propose = partial(self._propose, drawn, exhausted=len(drawn) < wanted, known=len(known))
-        self._clock.at(self._clock.now + wanted * self._sampler_time, propose)
+        self._asked = ask
+        began = time.perf_counter()
+        answer = proposals.answer(self._spec, ask.known, ask.numbers)
+        if answer.error:
+            self._apply(SamplerFailed(time=self._now(), error=answer.error))
+            return
+        took = self._charge(ask, time.perf_counter() - began)
+        self._clock.at(self._clock.now + took, partial(self._answered, ask, answer, took))
 
-    def _propose(self, drawn: list[Params], *, exhausted: bool, known: int) -> None:
+    def _charge(self, ask: Ask, measured: float) -> float:
+        """The virtual seconds that an answer takes."""
+        if self._sampler_time == "measured":
+            return measured
+        if callable(self._sampler_time):
+            return sum(self._sampler_time(len(ask.known) + k) for k in range(len(ask.numbers)))
+        return len(ask.numbers) * self._sampler_time
+
+    def _answered(self, ask: Ask, answer: Answer, took: float) -> None:
         if self.gone or self.state.over:
             return
-        self._sampling = False
-        self._apply(
-            Proposed(time=self._now(), params=tuple(drawn), exhausted=exhausted, known=known)
+        self._asked = None
+        event = self._asking.answered(
+            self.state, ask, answer, now=self._clock.now, took=took, time=self._now()
         )
+        if event is not None:
+            self._apply(event)
+        self._plan_turn()
 
     def _plan_look(self) -> None:
         """Look after time limits when the next is due; what begins later is due a limit later."""

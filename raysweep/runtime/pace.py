@@ -22,6 +22,10 @@ WORTH_A_QUEUE = 0.0005  # share of a trial's time that an exchange may take
 LONGEST_QUEUE = 32  # trials
 AT_HAND = 0.5  # seconds of work that a slot has at hand, so that it need not ask for each trial
 LEAST_PATIENCE = 1.0  # seconds that a trial may lie in a slot's queue, however short others are
+WORTH_WAITING = 0.01  # share of a trial's time that a place may wait for a sampler that knows all
+SPARE = 0.5  # share of its time that such a sampler is busy at most
+BATCH = 0.1  # seconds until the first of several proposals is handed out, if one takes less
+RESTS = 3  # times as long as an ask took before another is made for mere reports
 FRESH = 0.2  # how much the latest of several durations counts
 
 
@@ -52,17 +56,78 @@ def margin(lease: float) -> float:
     return min(MOST_MARGIN, lease)
 
 
-def ahead(slots: int, room: int, *, learns: bool) -> int:
+def ahead(slots: int, room: int) -> int:
     """How many trials should wait for so many slots, which together take as many as there is room for.
 
-    Of a sampler that learns few: what waits was proposed without what has come to light since.
+    Of a sampler that learns nothing, so that what waits is none the worse for it.
+
+    >>> ahead(2, 2), ahead(100, 300)
+    (16, 600)
     """
-    return max(1, slots // 8) if learns else max(AHEAD, 2 * slots, 2 * room)
+    return max(AHEAD, 2 * slots, 2 * room)
 
 
-def runs_low(waiting: int, ahead: int, *, learns: bool) -> bool:
+def runs_low(waiting: int, ahead: int) -> bool:
     """Whether so few trials wait that it is worth asking a sampler, which answers many at once."""
-    return learns or 2 * waiting <= ahead
+    return 2 * waiting <= ahead
+
+
+def asks_on_demand(ask: float | None, trial: float | None, slots: int) -> bool:
+    """Whether a sampler that learns is asked only once a place is free: it then knows all results.
+
+    Where an ask takes next to nothing of a trial's time, and those of all slots leave the sampler
+    time to spare. While nobody knows, too: with no result yet there is nothing to run ahead of.
+
+    Args:
+        ask: seconds that a proposal takes; None: none was made yet.
+        trial: seconds that a trial takes; None: none has ended yet.
+        slots: how many there are.
+
+    >>> asks_on_demand(0.1, 60.0, 4), asks_on_demand(1.0, 60.0, 4), asks_on_demand(0.1, 60.0, 400)
+    (True, False, False)
+    >>> asks_on_demand(None, 60.0, 4), asks_on_demand(5.0, None, 4)
+    (True, True)
+    """
+    if ask is None or trial is None:
+        return True
+    return ask <= min(WORTH_WAITING, SPARE / slots) * trial
+
+
+def ahead_of_learning(slots: int) -> int:
+    """How many trials of a sampler that learns should wait for so many slots, if any are to.
+
+    Few: each was proposed without what has come to light since.
+
+    >>> ahead_of_learning(1), ahead_of_learning(64)
+    (1, 8)
+    """
+    return max(1, slots // 8)
+
+
+def has_time(ask: float | None, trial: float | None, slots: int) -> bool:
+    """Whether proposing leaves a sampler the time to think again of what it has proposed.
+
+    >>> has_time(1.0, 60.0, 4), has_time(1.0, 60.0, 40)
+    (True, False)
+    """
+    return ask is None or trial is None or ask * slots <= SPARE * trial
+
+
+def batch(wanted: int, ask: float | None) -> int:
+    """How many of so many trials a sampler that learns is asked for at once.
+
+    None waits long for those after it, and these know what came in meanwhile.
+
+    Args:
+        wanted: how many are.
+        ask: seconds that a proposal takes; None: nobody knows.
+
+    >>> batch(8, None), batch(8, 2.0), batch(8, 0.03), batch(8, 0.0)
+    (1, 1, 3, 8)
+    """
+    if ask is None:
+        return 1
+    return max(1, min(wanted, int(BATCH / ask))) if ask else wanted
 
 
 def queue(exchange: float, trial: float) -> int:

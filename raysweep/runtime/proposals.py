@@ -1,20 +1,32 @@
 """Asking the sampler for trials.
 
-One rule: a draw depends on the spec, what is known and the trials' numbers alone, so it may be made
-beside the controller's loop, on any thread. (A sampler of Optuna's also remembers what it was asked
-for before, in the same process.)
+One rule: an answer depends on the spec, what is known and the trials' numbers alone, so it may be
+had beside the controller's loop, on any thread and in any process. (A sampler of Optuna's also
+remembers what it was asked for before, in the same process.)
 """
 
 from __future__ import annotations
 
 import copy
+import traceback
 from collections.abc import Sequence
+from dataclasses import dataclass
 from types import ModuleType
 
 from raysweep.core.events import Params
 from raysweep.core.samplers import Grid, Observation, Optuna
 from raysweep.core.spec import SweepSpec
+from raysweep.core.trials import Trial
 from raysweep.errors import SpecError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a sampler made of being asked."""
+
+    drawn: tuple[Params, ...] = ()  # fewer than were asked for when the sampler runs out
+    error: str = ""  # what it raised, as Python shows it; "" when it did not
+    trace: str = ""  # where
 
 
 def check(spec: SweepSpec) -> None:
@@ -44,6 +56,19 @@ def draw(spec: SweepSpec, known: Sequence[Observation], numbers: range) -> list[
         drawn.append(params)
         known.append(Observation(trial=number, params=params, pending=True))
     return drawn
+
+
+def answer(spec: SweepSpec, known: Sequence[Observation], numbers: range) -> Answer:
+    """The same, with what the sampler raises."""
+    try:
+        return Answer(drawn=tuple(draw(spec, known, numbers)))
+    except Exception as error:  # noqa: BLE001  (the sampler may be anyone's: whatever it raises is told)
+        return Answer(error=repr(error), trace=traceback.format_exc())
+
+
+def may_be_revised(spec: SweepSpec, trial: Trial) -> bool:
+    """Whether the sampler may think again of a trial: it waits, no slot knows it, nobody gave it."""
+    return trial.untouched and trial.number >= len(spec.try_first)
 
 
 def _proposed(spec: SweepSpec, known: Sequence[Observation], number: int) -> Params | None:

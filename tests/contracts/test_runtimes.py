@@ -60,6 +60,10 @@ STOPPING = Case(
     objective=climb, sampler=rs.Grid(), x=rs.choice([0.4, 0.1, 0.5, 0.42, 0.41, 0.3]), trials=6,
     slots=1, policy=rs.Bandit(slack_factor=0.2, delay_evaluation=2),
 )  # fmt: skip
+LEARNING = Case(
+    objective=climb, sampler=rs.Bayesian(seed=5), x=rs.uniform(0, 1), trials=9, slots=2,
+    policy=NoPolicy(),
+)  # fmt: skip
 
 Runtime = Callable[[Case], SweepState]  # runs a case, the same one only once
 
@@ -161,6 +165,17 @@ def test_finds_the_same_best_trial(run: Runtime) -> None:
         state.best.interval,
         state.best.value,
     )
+
+
+# The sampler learns.
+
+
+def test_a_trial_has_the_values_that_it_ran_with(run: Runtime) -> None:
+    """However often the sampler thought again of it while it waited."""
+    state = run(LEARNING)
+    assert [list(climb(trial.params)) for trial in state.trials] == _curves(state)
+    assert LEARNING.trials == len({trial.params["x"] for trial in state.trials})
+    assert Phase.COMPLETED is state.phase
 
 
 # Some trials fail.

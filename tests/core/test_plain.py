@@ -171,7 +171,7 @@ def test_older_data_leave_the_defaults() -> None:
 def test_kinds_are_journaled_by_a_number_that_stays() -> None:
     """The order of events and commands is the journal's."""
     events = ["Opened", "Proposed", "Exchanged", "SlotLost", "TrialsTimedOut", "SweepTimedOut",
-              "CancelAsked", "SamplerFailed"]  # fmt: skip
+              "CancelAsked", "SamplerFailed", "LimitsChanged", "Suspended", "Revised"]  # fmt: skip
     assert events == [kind.__name__ for kind in EVENTS][: len(events)]
     assert ["Assign", "Stop", "Finish", "Discard"] == [kind.__name__ for kind in COMMANDS][:4]
 

@@ -52,6 +52,7 @@ def test_everything_breaks_in_them(outcomes: list[Outcome]) -> None:
     assert set() == {f"request refused: {why}" for why in Refusal} - seen
     ends = {TrialState.COMPLETED, TrialState.STOPPED, TrialState.TIMED_OUT, TrialState.FAILED}
     assert set() == {f"trial {end}" for end in {*ends, TrialState.CANCELED}} - seen
+    assert {"trial revised", "trial revised too late"} <= seen
 
 
 def records_of(scenario: Scenario) -> list[Record]:
@@ -167,6 +168,11 @@ def forget_to_restart(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(History, "restart", lambda *_: None)
 
 
+def revise_what_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A trial gets other values though a slot was told of it."""
+    monkeypatch.setattr(Trial, "untouched", property(lambda _: True))
+
+
 MISTAKES: dict[Callable[[pytest.MonkeyPatch], None], str] = {
     acknowledge_at_once: r"lost: report \d+ of .* is acknowledged, but \d+ are committed",
     hear_stale_attempts: r"is not slot .* to run, but it was heard",
@@ -176,6 +182,7 @@ MISTAKES: dict[Callable[[pytest.MonkeyPatch], None], str] = {
     keep_any_checkpoint: r"was kept, but its report is not known",
     end_before_the_last_report: r"was taken after report",
     forget_to_restart: r"the curve of trial \d+ should be",
+    revise_what_runs: r"is told .*, but the trial has|led to .*, but by the design to",
 }
 
 

@@ -30,6 +30,7 @@ from raysweep.core.events import (
     Event,
     Finish,
     Opened,
+    Revised,
     SamplerFailed,
     SlotLost,
     StopCause,
@@ -226,6 +227,8 @@ class TestRefused:
         [
             (proposed(3, time=2.0), "3 trials proposed after 2 of 4"),
             (Opened(time=2.0, epoch=3, slots_kept=True), "epoch 3 does not follow 3"),
+            (Revised(time=2.0, trial=2, params={}), "trial 2 is revised, but never was proposed"),
+            (Revised(time=2.0, trial=-1, params={}), "trial -1 is revised, but never was proposed"),
             (TrialsTimedOut(time=2.0, ids=(ID,)), "limits.trial_timeout was reached, but"),
             (SweepTimedOut(time=2.0), "limits.timeout was reached, but this sweep has none"),
         ],
@@ -345,6 +348,119 @@ class TestLimits:
         assert 5.0 == begun(1, timeout=5.0, trial_timeout=10.0).next_due()
         assert 11.0 == begun(1, timeout=50.0, trial_timeout=10.0).next_due()
         assert begun(1).next_due() is None
+
+
+class TestRevised:
+    """A sampler that learns thinks again of what waits."""
+
+    def test_a_trial_that_waits_gets_other_values(self) -> None:
+        """It keeps its number, and is run with what it got last."""
+        state = on_the_way(draft_spec(max_total_trials=2))
+        assert [] == state.apply(Revised(time=2.0, trial=1, params={"x": 0.9}, known=1))
+        (assign,) = state.apply(said(3.0, slot=1))
+        assert isinstance(assign, Assign)
+        assert (OTHER, {"x": 0.9}, {"x": 0.9}) == (
+            assign.id, assign.params, state.trials[1].params,
+        )  # fmt: skip
+
+    def test_one_that_a_slot_was_told_of_keeps_its_own(self) -> None:
+        """Whether it runs, was lost, was given back or has ended."""
+        state = SweepState(draft_spec(max_total_trials=4))
+        state.apply(proposed(4))
+        state.apply(said(1.0, slot=0, ahead=1, places=2))
+        state.apply(said(2.0, slot=0, begun=(ID,), ends=(end(ID, 0),), returned=(OTHER,)))
+        before = [trial.params for trial in state.trials]
+        for number in range(3):
+            state.apply(Revised(time=3.0, trial=number, params={"x": 0.9}))
+        assert before == [trial.params for trial in state.trials]
+        lost(state, 0)
+        state.apply(Revised(time=9.0, trial=2, params={"x": 0.9}))
+        assert before == [trial.params for trial in state.trials]
+
+    def test_a_sweep_that_ends_revises_nothing(self) -> None:
+        """Its trials are canceled as they were proposed."""
+        state = on_the_way(draft_spec(max_total_trials=2))
+        state.apply(CancelAsked(time=2.0))
+        state.apply(Revised(time=3.0, trial=1, params={"x": 0.9}))
+        assert {"x": 0.125} == state.trials[1].params
+
+    def test_a_snapshot_keeps_it(self) -> None:
+        """And a replay of the journal comes to the same."""
+        spec = draft_spec(max_total_trials=2)
+        state, twin_ = on_the_way(spec), on_the_way(spec)
+        record = as_read_back(Revised(time=2.0, trial=1, params={"x": 0.9}), [])
+        state.apply(Revised(time=2.0, trial=1, params={"x": 0.9}))
+        twin_.apply(record.event, record.commands)
+        assert state == twin_ == SweepState.restored(spec, state.kept())
+
+
+class TestWhatASamplerKnows:
+    """Observations, and what is asked of the sweep about them."""
+
+    def test_what_has_ended_is_looked_at_once(self) -> None:
+        """Asked again, a trial that has ended is the same object; one that runs is not."""
+        state = begun(2)
+        reported(state, ID, [0.25])
+        ended(state, ID)
+        reported(state, OTHER, [0.5])
+        before = state.observations()
+        reported(state, OTHER, [0.75])
+        after = state.observations()
+        assert after[0] is before[0]
+        assert (0.5, 0.75) == (before[1].score, after[1].score)
+
+    def test_an_end_is_seen_after_what_was_seen_before_it(self) -> None:
+        """What was known while a trial ran gives way to what it came to."""
+        state = begun(1)
+        reported(state, ID, [0.25])
+        assert [True] == [each.pending for each in state.observations()]
+        reported(state, ID, [0.5])
+        ended(state, ID)
+        expected = [Observation(trial=0, params={"x": 0.0}, score=0.5, curve=(0.25, 0.5))]
+        assert expected == state.observations()
+
+    def test_an_attempt_that_begins_anew_is_seen_so(self) -> None:
+        """What a lost attempt had reported is not known any more."""
+        state = begun(1)
+        reported(state, ID, [0.25])
+        assert (0.25,) == tuple(state.observations()[0].curve)
+        lost(state, 0)
+        state.apply(said(9.0, slot=1))
+        state.apply(said(9.0, slot=1, begun=(AttemptId(0, 2),)))
+        assert () == tuple(state.observations()[0].curve)
+
+    def test_a_trial_that_is_proposed_anew_does_not_know_itself(self) -> None:
+        """The others stay in order."""
+        state = on_the_way(draft_spec(max_total_trials=3))
+        assert [0, 2] == [each.trial for each in state.observations(but=1)]
+        assert [0, 1, 2] == [each.trial for each in state.observations()]
+
+    def test_asking_changes_nothing(self) -> None:
+        """A sweep whose sampler was asked equals one whose sampler was not."""
+        state = begun(2)
+        state.observations()
+        assert begun(2) == state
+
+    def test_news_are_ends_and_reports(self) -> None:
+        """A trial that begins is none."""
+        state = begun(2)
+        assert (0, 0) == state.news
+        reported(state, ID, [0.25])
+        ended(state, ID)
+        assert (1, 1) == state.news
+
+    def test_places_are_free_that_no_trial_has(self) -> None:
+        """As many as there are, but no more than may run at once."""
+        assert (1, 0) == (begun(2).free(3), begun(2).free(1))
+        assert 1 == begun(2, max_concurrent_trials=3).free(9)
+
+    def test_a_trial_takes_what_the_latest_took(self) -> None:
+        """From its first attempt's beginning to its end, on average."""
+        state = begun(2)
+        assert state.trial_time() is None
+        state.apply(said(3.0, slot=0, ends=(end(ID, 0),)))
+        state.apply(said(7.0, slot=1, ends=(end(OTHER, 0),)))
+        assert 4.0 == state.trial_time()
 
 
 class TestPolicies:

@@ -45,6 +45,7 @@ from raysweep.core.events import (
     Opened,
     Proposed,
     Reports,
+    Revised,
     SamplerFailed,
     SlotLost,
     StopCause,
@@ -316,6 +317,25 @@ class _Machine(RuleBasedStateMachine):
         else:
             self.apply(event)
             self.params += params
+
+    @rule(number=st.integers(-1, 12))
+    def revise(self, number: int) -> None:
+        """The sampler thinks again, of a trial that waits or of any other."""
+        event = Revised(time=self.soon, trial=number, params={"x": f"again at {self.soon}"})
+        if not 0 <= number < len(self.params):
+            self.refused(event)
+            return
+        trial = self.state.trials[number]
+        waits = trial.state is TrialState.WAITING and number not in self.attempts
+        if waits and self.state.phase is Phase.RUNNING:
+            self.params[number] = event.params
+        self.apply(event)
+
+    @rule()
+    def ask(self) -> None:
+        """What a sampler is shown is what it would be shown had it never been asked before."""
+        again = SweepState.restored(self.spec, self.state.kept())
+        assert repr(again.observations()) == repr(self.state.observations())  # NaN is no NaN
 
     @rule(data=st.data(), often=st.integers(1, 2))
     def work(self, data: st.DataObject, often: int) -> None:

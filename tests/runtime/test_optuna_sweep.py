@@ -1,4 +1,4 @@
-"""Optuna in a sweep: on the virtual clock, and in the controller of one on a real Ray."""
+"""Optuna in a sweep: on the virtual clock, and beside the controller of one on a real Ray."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ from optuna.trial import TrialState
 from sweeps import PATIENCE, finished, running, sweep, until
 
 import raysweep as rs
+from raysweep.core.samplers import Observation
 from raysweep.core.spec import SweepSpec
 from raysweep.result import load_result
 from raysweep.runtime import optuna_study
 from raysweep.runtime.client import Client
 from raysweep.runtime.local import Fault, KillSlot, RestartController, Step, simulate
+from raysweep.runtime.proposals import draw
 
 
 def spec() -> SweepSpec:
@@ -83,7 +85,7 @@ def test_outlasts_lost_slots_and_a_new_controller() -> None:
 @pytest.mark.ray
 @pytest.mark.usefixtures("local_ray")
 def test_on_ray_the_study_is_told_what_runs_and_what_was_stopped(tmp_path: Path) -> None:
-    """The controller's study sees running, pruned and completed trials side by side."""
+    """What the controller shows its sampler is, to a study, trials that run, pruned and completed."""
     made = sweep(
         objectives.walk,
         tmp_path,
@@ -94,25 +96,30 @@ def test_on_ray_the_study_is_told_what_runs_and_what_was_stopped(tmp_path: Path)
         sync_decisions=True,
     )
     with running(made) as client:
-        seen = until_told(client, {"RUNNING", "PRUNED", "COMPLETE"})
+        seen = until_told(client, made.spec, {"RUNNING", "PRUNED", "COMPLETE"})
         until(client, finished)
     result = load_result("t", str(tmp_path))
     assert ("completed", 24) == (result.phase, len(result.trials))
     assert seen["PRUNED"] <= sum(trial.state == "stopped" for trial in result.trials)
 
 
-def until_told(client: Client, wanted: set[str]) -> Counter[str]:
-    """How many trials of the controller's study are in which state, once all of these are."""
+def until_told(client: Client, of: SweepSpec, wanted: set[str]) -> Counter[str]:
+    """How many trials of a study are in which state, told what the sampler is, once all of these are.
 
-    def states(controller: object) -> Counter[str]:  # in here, it travels by value
-        del controller
-        studies = [each._study for each in optuna_study._studies.values() if each._begun]
-        return Counter(trial.state.name for study in studies for trial in study.trials)
+    The sampler's own study is out of reach, in a process beside the controller.
+    """
+
+    def known(controller: Any) -> list[Observation]:  # noqa: ANN401  (in here, it travels by value)
+        observations: list[Observation] = controller._state.observations()
+        return observations
 
     seen: Counter[str] = Counter()
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
-        seen = ray.get(client._controller.__ray_call__.remote(states))
+        told = ray.get(client._controller.__ray_call__.remote(known))
+        draw(of, told, range(len(told), len(told) + 1))
+        trials = optuna_study._studies[id(of)]._study.trials
+        seen = Counter(trial.state.name for trial in trials)
         if wanted <= seen.keys():
             return seen
         time.sleep(0.02)

@@ -59,7 +59,8 @@ class Sampler(Protocol):
 
         Args:
             space: A space that passed `check`.
-            known: The trials so far; read only by a sampler that learns.
+            known: The trials so far; read only by a sampler that learns. One that waits may be
+                proposed anew: then it is not among them.
             trial: The trial's number, 0, 1, 2, ...
             seed: The sweep's seed, at least 0: `self.seed`, or what was drawn in its place.
         """

@@ -17,6 +17,7 @@ from raysweep.core.events import (
     Opened,
     Params,
     Proposed,
+    Revised,
     SamplerFailed,
     SlotLost,
     Suspended,
@@ -57,6 +58,9 @@ class Cluster(Protocol):
 
     def committed(self, controller: Controller) -> None:
         """A commit is durable; all that the controller has applied is in it."""
+
+    def revised(self, *, late: bool) -> None:
+        """The sampler has thought again of a trial, perhaps too late."""
 
     def canceled(self) -> None:
         """The sweep was told to end."""
@@ -105,6 +109,7 @@ class Controller:
         self._sealed: Commit | None = None
         self._held: list[tuple[float, Slot, Request]] = []  # until when, and whose
         self._drawn: tuple[float, list[Params], int] | None = None  # ready when, of how many
+        self._revised: tuple[float, int, Params] | None = None  # ready when, which trial, what
         self._crew: dict[int, tuple[int, Slot | None]] = {}  # by number; None: out of sight
         self._latest: dict[int, int] = {}  # incarnations
         self._wall, self._slots_kept = wall, slots_kept
@@ -236,6 +241,8 @@ class Controller:
         """One moment: look around, propose, answer who was held, commit perhaps."""
         self._look()
         self._sample()
+        if self._scenario.revises and not self._paused:
+            self._revise()
         held, self._held = self._held, []
         for until, slot, request in held:
             self._hold_or_answer(until, slot, request)
@@ -317,6 +324,21 @@ class Controller:
             self._drawn = None
             exhausted = len(params) < wanted
             self._apply(Proposed(time=self._time(), params=tuple(params), exhausted=exhausted))
+
+    def _revise(self) -> None:
+        """Think again of a trial that waits; it may be assigned, or the sweep may end, meanwhile."""
+        untouched = [n for n in self.state.roster.waiting if self.state.trials[n].untouched]
+        if self._revised is not None and self._clock.now() >= self._revised[0]:
+            _, number, params = self._revised
+            self._revised = None
+            self._cluster.revised(late=number not in untouched)
+            self._apply(Revised(time=self._time(), trial=number, params=params))
+        elif self._revised is None and untouched and self._fate.chance(self._scenario.revises):
+            other = self._fate.number(0, 999)
+            drawn = draw(self._scenario.spec, [], range(other, other + 1))
+            if drawn:
+                ready = self._clock.now() + self._fate.number(0, 3)
+                self._revised = (ready, self._fate.one_of(untouched), drawn[0])
 
     def _draw(self, wanted: int) -> None:
         first = len(self.state.trials)

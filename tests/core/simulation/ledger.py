@@ -25,8 +25,10 @@ from raysweep.core.events import (
     Ending,
     Exchanged,
     Opened,
+    Params,
     Proposed,
     Reports,
+    Revised,
     SamplerFailed,
     SlotLost,
     Stop,
@@ -61,6 +63,7 @@ class Life:
     """A trial's life as the ledger tells it."""
 
     number: int
+    params: Params
     state: TrialState = TrialState.WAITING
     attempt: int = 0
     slot: tuple[int, int] = (-1, 0)  # number and incarnation
@@ -146,6 +149,8 @@ class Ledger:
         life = self.lives[told.id.trial] if told.id.trial < len(self.lives) else None
         if life is None or life.attempt < told.id.attempt:
             raise Violation(f"slot {who} is told of {told.id}, which no commit assigned")
+        if isinstance(told, Assign) and told.params != life.params:
+            raise Violation(f"slot {who} is told {told}, but the trial has {life.params}")
         if isinstance(told, Assign) and (told.slot, told.incarnation) != who:
             raise Violation(f"slot {who} is told of {told}, which is another's to run")
         if life.id != told.id:
@@ -184,8 +189,8 @@ class Ledger:
         match event:
             case Opened():
                 self._open(event)
-            case Proposed():
-                self._propose(event)
+            case Proposed() | Revised():
+                self._hear_sampler(event)
             case Exchanged():
                 self._exchange(event)
             case SlotLost():
@@ -211,16 +216,29 @@ class Ledger:
         for number in [] if event.slots_kept else [*self._stands]:
             self._give_up(number)
 
-    def _propose(self, event: Proposed) -> None:
+    def _hear_sampler(self, event: Proposed | Revised) -> None:
+        """What comes once the sweep ends is too late."""
         if self.phase is not Phase.RUNNING:
             return
+        if isinstance(event, Proposed):
+            self._propose(event)
+        else:
+            self._revise(event)
+
+    def _propose(self, event: Proposed) -> None:
         for params in event.params:
             number = len(self.lives)
             drawn = self._spec.sampler.propose(self._spec.space, [], number, self._spec.seed)
             if params != drawn:
                 raise Violation(f"trial {number} has {params}, but its number gives {drawn}")
-            self.lives.append(Life(number))
+            self.lives.append(Life(number, params))
         self._exhausted = event.exhausted
+
+    def _revise(self, event: Revised) -> None:
+        """Of a trial that no slot was told of; a trial that one knows must not change under it."""
+        life = self.lives[event.trial]
+        if life.state is TrialState.WAITING and not life.attempt:
+            life.params = event.params
 
     def _lose_slot(self, event: SlotLost) -> None:
         if self.is_given_up(event.slot, event.incarnation):
@@ -409,13 +427,11 @@ class Ledger:
         life.last = life.measured = 0
         life.reached = {}
         life.start, checkpoint = life.kept[-1] if life.kept else (0, None)
-        drawn = self._spec.sampler.propose(self._spec.space, [], life.number, self._spec.seed)
-        assert drawn is not None, "it was proposed"
         return Assign(
             id=life.id,
             slot=slot,
             incarnation=incarnation,
-            params=drawn,
+            params=life.params,
             start=life.start,
             checkpoint=checkpoint,
         )

@@ -127,6 +127,7 @@ class Scenario:
     ahead: int = 2  # trials that should wait for a slot
     queue: int = 0  # trials that a slot takes beyond its places
     sampler_ends: int | None = None  # after so many trials it has no more, though more may be had
+    revises: float = 0.0  # how likely it thinks again of a trial that waits, in a moment
     sampler_fails: int | None = None  # asked for the trial of this number, it raises
     cancel_at: int | None = None  # a moment
     suspend_at: int | None = None
@@ -177,6 +178,7 @@ class Scenario:
             raises_at=_perhaps(draw, 0.04, draw.randint(0, 2)),
             deadly=_perhaps(draw, 0.04, draw.randint(0, 3)),
             queue=draw.choice((0, 0, 1, 3)),
+            revises=draw.choice((0.0, 0.2, 0.6)),
         )
 
     def _estranged(self, draw: Random) -> Self:

@@ -301,6 +301,10 @@ class World:
         if replayed(self._scenario.spec, self.records) != state:
             raise Violation("a replay of the journal does not lead to the state that wrote it")
 
+    def revised(self, *, late: bool) -> None:
+        """A sampler has thought again of a trial that waits, or has waited until just now."""
+        self.seen[f"trial revised{' too late' * late}"] += 1
+
     def canceled(self) -> None:
         """Whoever asked is told that the sweep ends."""
         if self.ledger.phase.value == "running":
