@@ -20,13 +20,14 @@ from contenders import CONTENDERS
 from plan import Job, races, sweeps
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from store import RACES, SWEEPS, Store
+from store import LATENCIES, RACES, SWEEPS, Store, write
 
 import raysweep
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE.parent / "results" / "samplers"
 FLUSH = 60.0  # seconds between two files of what was run
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 POLICIES = ("none", "bandit", "median", "truncation", "asha", "one-epoch-3")
 
 
@@ -115,16 +116,29 @@ def _run_missing(
         store.merge()
 
 
+def _time_asks(contenders: Iterable[str], file: Path) -> None:
+    """Time asks here and now, one contender after another: nothing else may run meanwhile."""
+    import latency  # noqa: PLC0415  (as above)
+
+    rows = [
+        {**row, "version": version(contender)}
+        for contender in contenders
+        if not contender.endswith("-x2")
+        for row in latency.measured(contender)
+    ]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write(file, rows, LATENCIES)
+
+
 def _connect(address: str | None, cpus: int | None) -> None:
     """Ray, with one thread for each run, as many at once as there are CPUs."""
     if ray.is_initialized():
         return
     os.environ["RAY_AUTH_MODE"] = os.environ.get("RAY_AUTH_MODE", "disabled")
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     if address is None:
-        environment = {"env_vars": threads | {"PYTHONPATH": str(HERE)}}
+        environment = {"env_vars": ONE_THREAD | {"PYTHONPATH": str(HERE)}}
     else:
-        environment = {"env_vars": threads, "working_dir": str(HERE)}
+        environment = {"env_vars": ONE_THREAD, "working_dir": str(HERE)}
     ray.init(
         address=address or "local",
         num_cpus=None if address else cpus,
@@ -213,6 +227,7 @@ def main(  # noqa: PLR0917  (click names them)
     """
     import report  # noqa: PLC0415  (matplotlib: not for --help)
 
+    os.environ |= ONE_THREAD
     console = Console(stderr=True)
 
     def connect() -> None:
@@ -229,6 +244,8 @@ def main(  # noqa: PLR0917  (click names them)
             curves, learners, policies=POLICIES, workers=at_once, trials=64, seeds=range(seeds)
         )
         _run_missing(Store(out, "early", SWEEPS), wanted, connect, console)
+    if "latency" in chosen:
+        _time_asks(contenders, out / report.LATENCY)
     report.show(out)
 
 

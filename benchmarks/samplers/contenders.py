@@ -27,9 +27,14 @@ from raysweep.core.space import (
     Uniform,
 )
 
+Results = list[tuple[Params, float]]  # parameters and their scores
+
 
 class Contender(Protocol):
     """A sampler at work on one task."""
+
+    def learn(self, results: Results) -> None:
+        """Take results that nobody asked for, before the first ask."""
 
     def ask(self) -> tuple[Any, Params]:
         """What to try next, and by which handle to tell of it."""
@@ -42,7 +47,15 @@ class Ours:
     """A sampler of raysweep, asked and told as a user would."""
 
     def __init__(self, name: str, space: rs.Space, seed: int) -> None:
-        self._optimizer = rs.Optimizer(space, rs.maximize("score"), named(name, seed))
+        self._space, self._sampler = space, named(name, seed)
+        self._optimizer = rs.Optimizer(space, rs.maximize("score"), self._sampler)
+
+    def learn(self, results: Results) -> None:
+        """Begin with results of before."""
+        if self._sampler.learns:
+            self._optimizer = rs.Optimizer(
+                self._space, rs.maximize("score"), self._sampler, warm_start=results
+            )
 
     def ask(self) -> tuple[Any, Params]:
         """What to try next; the handle is the trial."""
@@ -65,6 +78,17 @@ class Optuna:
         made = getattr(optuna.samplers, sampler)(seed=seed)
         self._study = optuna.create_study(direction="maximize", sampler=made)
         self._space = space
+
+    def learn(self, results: Results) -> None:
+        """Add finished trials to the study."""
+        import optuna  # noqa: PLC0415  (as above)
+
+        trial, _ = self.ask()
+        known = {"distributions": trial.distributions}
+        self._study.add_trials(
+            [optuna.create_trial(params=dict(p), value=score, **known) for p, score in results]
+        )
+        self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
 
     def ask(self) -> tuple[Any, Params]:
         """What to try next; the handle is Optuna's trial."""
@@ -120,6 +144,7 @@ def _optuna(sampler: str) -> Callable[[Space, int], Contender]:
 
 CONTENDERS: Mapping[str, Callable[[Space, int], Contender]] = {
     **{name: _ours(name) for name in ("random", "sobol", "bayesian", "tpe")},
+    "random-x2": _ours("random"),  # with twice the workers and trials: see `race.run`
     "optuna-tpe": _optuna("TPESampler"),
     "optuna-gp": _optuna("GPSampler"),
 }

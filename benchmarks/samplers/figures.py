@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow.parquet as pq
+from store import Row
 
 Array = npt.NDArray[np.float64]
 
@@ -54,20 +53,15 @@ class Runs:
         }
 
 
-def load(folder: Path, tasks: Sequence[str]) -> dict[tuple[str, int], Runs]:
-    """Runs on these tasks by contender and number of workers."""
-    rows = [row for file in sorted(folder.glob("*.parquet")) for row in _rows(file, set(tasks))]
-    found: dict[tuple[str, int], list[dict[str, object]]] = {}
+def grouped(rows: Sequence[Row]) -> dict[tuple[str, int], Runs]:
+    """Runs by contender and number of workers."""
+    found: dict[tuple[str, int], list[Row]] = {}
     for row in rows:
         found.setdefault((row["contender"], row["workers"]), []).append(row)
     return {key: _runs(key, few) for key, few in found.items()}
 
 
-def _rows(file: Path, tasks: set[str]) -> list[dict[str, object]]:
-    return [row for row in pq.read_table(file).to_pylist() if row["task"] in tasks]
-
-
-def _runs(key: tuple[str, int], rows: list[dict[str, object]]) -> Runs:
+def _runs(key: tuple[str, int], rows: list[Row]) -> Runs:
     longest = max(len(row["asks"]) for row in rows)
     asks = np.full((len(rows), longest), np.nan)
     for at, row in enumerate(rows):

@@ -13,9 +13,13 @@ from pathlib import Path
 import figures
 import matplotlib as mpl
 import numpy as np
+import pyarrow.parquet as pq
+import suites
 from figures import Runs
 from plan import BUDGETS
+from rich.console import Console
 from rich.table import Table
+from store import RACES, SWEEPS, Row, Store, about
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
@@ -67,23 +71,63 @@ def _cell(runs: Runs, budget: int) -> str:
     return f"{interval.mean:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
 
 
-def page(runs: Mapping[Key, Runs], about: Sequence[tuple[str, str]]) -> str:
+def show(folder: Path) -> None:
+    """Print the tables of all runs of a folder, and write its page."""
+    races = Store(folder, "race", RACES).rows()
+    sweeps = Store(folder, "early", SWEEPS).rows()
+    latencies = read(folder / LATENCY)
+    console = Console()
+    for _, runs in _by_suite(races):
+        for at_once in sorted({at_once for _, at_once in runs}):
+            console.print(table(runs, at_once), differences(runs, at_once))
+    if sweeps:
+        console.print(early_table(sweeps))
+    if latencies:
+        console.print(latency_table(latencies))
+    file = folder / "report.html"
+    file.write_text(page(races, sweeps, latencies, about(folder)), encoding="utf-8")
+    console.print(f"with pictures: {file}")
+
+
+def page(
+    races: Sequence[Row], sweeps: Sequence[Row], latencies: Sequence[Row], made: Mapping[str, str]
+) -> str:
     """The whole report as one HTML page, pictures included."""
-    workers = sorted({at_once for _, at_once in runs})
-    parts = ["<h1>Samplers compared</h1>", _about(about)]
-    for at_once in workers:
-        parts += [f"<h2>{at_once} worker{'s' * (at_once > 1)}</h2>"]
-        parts += [_html(table(runs, at_once)), _html(differences(runs, at_once))]
-        few = {name: each for (name, number), each in runs.items() if number == at_once}
-        parts += [_curves(few), _critical(few), _map(few)]
-    parts += ["<h2>What an ask takes, and what workers do meanwhile</h2>", _latency(runs)]
-    parts += [_html(_use(runs)), _html(_speed_ups(runs))]
-    return _PAGE.format(body="\n".join(parts))
+    parts = ["<h1>Samplers compared</h1>", _INTRODUCTION, _made(races, made)]
+    for suite, runs in _by_suite(races):
+        parts.append(f"<h2>{html.escape(_TITLES[suite])}</h2>")
+        for at_once in sorted({at_once for _, at_once in runs}):
+            few = {name: each for (name, number), each in runs.items() if number == at_once}
+            parts.append(f"<h3>{at_once} worker{'s' * (at_once > 1)}</h3>")
+            parts += [_html(table(runs, at_once)), _html(differences(runs, at_once))]
+            parts += [_curves(few), _critical(few), _map(few)]
+        parts += [_html(_speed_ups(runs)), _html(_use(runs))]
+    if sweeps:
+        parts += ["<h2>Early termination</h2>", _EARLY, _html(early_table(sweeps))]
+        parts.append(_trade(sweeps))
+    if latencies:
+        parts += ["<h2>What one ask takes</h2>", _html(latency_table(latencies))]
+        parts.append(_latency(latencies))
+    return _PAGE.format(body="\n".join(part for part in parts if part))
 
 
-def _about(about: Sequence[tuple[str, str]]) -> str:
-    rows = "".join(f"<tr><th>{html.escape(k)}</th><td>{html.escape(v)}</td></tr>" for k, v in about)
-    return f"<table>{rows}</table>"
+def _by_suite(races: Sequence[Row]) -> list[tuple[str, dict[Key, Runs]]]:
+    """The runs of each suite; COCO's functions, which nobody tunes, apart."""
+    found: dict[str, list[Row]] = {}
+    for row in races:
+        found.setdefault(suites.HOMES[row["task"].partition("/")[0]], []).append(row)
+    return [(suite, figures.grouped(found[suite])) for suite in _TITLES if suite in found]
+
+
+def _made(races: Sequence[Row], made: Mapping[str, str]) -> str:
+    """What the runs were made with."""
+    versions = {f"{row['contender']}: {row['version']}" for row in races}
+    cells = [*made.items(), ("contenders", "; ".join(sorted(versions)))]
+    cells.append(("tasks", ", ".join(sorted({row["task"] for row in races}))))
+    rows = (f"<tr><th>{html.escape(k)}</th><td>{html.escape(v)}</td></tr>" for k, v in cells)
+    return (
+        f"<details><summary>What it was made with</summary><table>{''.join(rows)}</table></details>"
+    )
 
 
 def _html(shown: Table) -> str:
@@ -182,19 +226,104 @@ def _map(few: Mapping[str, Runs]) -> str:
     return _svg(figure, "Regret differences for each task and sampler")
 
 
-def _latency(runs: Mapping[Key, Runs]) -> str:
-    """The median ask against how many trials there are."""
-    figure, axes = plt.subplots(figsize=(7.5, 3.5))
-    for name in sorted({name for name, _ in runs}):
-        each = runs[min(key for key in runs if key[0] == name)]
-        median = np.nanmedian(each.asks, axis=0)
-        at = np.arange(1, len(median) + 1)
-        axes.plot(at, np.maximum(median, 1e-6), label=name, color=COLOURS.get(name))
-    axes.set(xlabel="trials before it", ylabel="seconds", yscale="log")
-    axes.set_title("What one ask takes (median over runs, one thread)")
-    axes.grid(visible=True, alpha=0.2)
+def early_table(sweeps: Sequence[Row]) -> Table:
+    """What each policy saves and costs; the recommended one is marked."""
+    import early  # noqa: PLC0415  (onnxruntime)
+
+    shown = Table(title="early termination: 64 trials of up to 50 epochs")
+    shown.add_column("policy")
+    for column in (
+        "sampler",
+        "workers",
+        "epochs saved",
+        "regret",
+        "lost",
+        "winner stopped",
+        "time",
+    ):
+        shown.add_column(column, justify="right")
+    for row in sorted(early.table(sweeps), key=lambda r: (r["sampler"], r["workers"], r["saved"])):
+        mark = " *" if row["policy"] == early.RECOMMENDED else ""
+        shown.add_row(
+            row["policy"] + mark, row["sampler"], str(row["workers"]), f"{row['saved']:.1%}",
+            f"{row['regret']:.4f}", str(_lost(sweeps, row)), f"{row['winner_stopped']:.1%}",
+            f"{row['time']:.2f}",
+        )  # fmt: skip
+    return shown
+
+
+def _lost(sweeps: Sequence[Row], about_: Mapping[str, object]) -> figures.Interval:
+    """The regret that a policy costs, paired with no policy, with its interval."""
+
+    def of(policy: object) -> dict[tuple[str, int], float]:
+        return {
+            (row["task"], row["seed"]): row["regret"]
+            for row in sweeps
+            if (row["policy"], row["sampler"], row["workers"])
+            == (policy, about_["sampler"], about_["workers"])
+        }
+
+    theirs = of("none")
+    mine = of(about_["policy"])
+    return figures.mean({key: mine[key] - theirs[key] for key in mine.keys() & theirs.keys()})
+
+
+def _trade(sweeps: Sequence[Row]) -> str:
+    """Epochs against regret, a point for each policy."""
+    import early  # noqa: PLC0415  (as above)
+
+    found = early.table(sweeps)
+    groups = sorted({(row["sampler"], row["workers"]) for row in found})
+    figure, axes = plt.subplots(figsize=(7.5, 4))
+    for marker, (sampler, workers) in zip("osD^vPX*", groups, strict=False):
+        few = [row for row in found if (row["sampler"], row["workers"]) == (sampler, workers)]
+        axes.plot(
+            [row["epochs"] for row in few], [row["regret"] for row in few], marker, alpha=0.8,
+            label=f"{sampler}, {workers} workers",
+        )  # fmt: skip
+        for row in few:
+            axes.annotate(row["policy"], (row["epochs"], row["regret"]), fontsize=7,
+                          xytext=(4, 3), textcoords="offset points")  # fmt: skip
+    axes.set(xlabel="epochs run", ylabel="mean normalised regret", xscale="log")
+    axes.set_title("What a policy saves and costs")
+    axes.grid(visible=True, which="both", alpha=0.2)
     axes.legend(frameon=False, fontsize=8)
-    return _svg(figure, "Ask latency against the number of trials")
+    return _svg(figure, "Epochs run against regret for each policy")
+
+
+def read(file: Path) -> list[Row]:
+    """The rows of a file, none if it is not there."""
+    return pq.read_table(file).to_pylist() if file.exists() else []
+
+
+def latency_table(latencies: Sequence[Row]) -> Table:
+    """The median of what asks took, in milliseconds."""
+    counts = sorted({row["observations"] for row in latencies})
+    shown = Table(title="one ask, milliseconds (median), by how many results are known")
+    shown.add_column("sampler")
+    for count in counts:
+        shown.add_column(f"{count:,}", justify="right")
+    for name in sorted({row["contender"] for row in latencies}):
+        found = {r["observations"]: r["seconds"] for r in latencies if r["contender"] == name}
+        cells = [f"{1000 * np.median(found[c]):.1f}" if c in found else "" for c in counts]
+        shown.add_row(name, *cells)
+    return shown
+
+
+def _latency(latencies: Sequence[Row]) -> str:
+    """The median ask against how many results are known."""
+    figure, axes = plt.subplots(figsize=(7.5, 3.5))
+    for name in sorted({row["contender"] for row in latencies}):
+        few = [row for row in latencies if row["contender"] == name]
+        axes.plot(
+            [row["observations"] for row in few], [np.median(row["seconds"]) for row in few],
+            "o-", label=name, color=COLOURS.get(name),
+        )  # fmt: skip
+    axes.set(xlabel="results known", ylabel="seconds", xscale="log", yscale="log")
+    axes.set_title("What one ask takes (median, one thread)")
+    axes.grid(visible=True, which="both", alpha=0.2)
+    axes.legend(frameon=False, fontsize=8)
+    return _svg(figure, "Ask latency against the number of results")
 
 
 def _use(runs: Mapping[Key, Runs]) -> Table:
@@ -232,13 +361,21 @@ def _times(runs: Runs, random: Runs, budget: int) -> str:
     return f"more than {longest / budget:.1f}" if times is None else f"{times:.1f}"
 
 
-def write(folder: Path, runs: Mapping[Key, Runs], about: Sequence[tuple[str, str]]) -> Path:
-    """Write the page beside the runs."""
-    file = folder / "report.html"
-    file.write_text(page(runs, about), encoding="utf-8")
-    return file
-
-
+LATENCY = "latency.parquet"
+_TITLES = {
+    "tables": "Real tables",
+    "lcbench": "LCBench, whole curves",
+    "live": "Live objectives",
+    "coco": "COCO",
+}
+_INTRODUCTION = """<p>Regret is 0 for the best configuration of a task and 1 for an ordinary one, the
+median of its space. It is that of the configuration that reads best so far, valued without noise:
+the mean of all its repetitions. Brackets are 95 % intervals of the mean over tasks, from a bootstrap
+over tasks and their seeds; differences are paired by task and seed, and below 0 where
+<b>bayesian</b> is better.</p>"""
+_EARLY = """<p>Epochs saved are of all that whole trials would have run; lost is the regret that a policy
+adds, on the same tasks and seeds; winner stopped is how often it ended the trial that would have been
+best of all that were proposed. The recommended policy is marked with *.</p>"""
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Samplers compared</title><style>
 body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }}

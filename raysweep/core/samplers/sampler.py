@@ -19,7 +19,7 @@ from raysweep.core.space import Space, Value
 _POINT, _TRIAL = 0, 1
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Observation:
     """What is known of one trial when another is proposed."""
 
