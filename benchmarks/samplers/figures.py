@@ -82,12 +82,14 @@ def mean(values: Mapping[tuple[str, int], float]) -> Interval:
     tasks = sorted({task for task, _ in values})
     table = [np.array([v for (task, _), v in values.items() if task == name]) for name in tasks]
     random = np.random.default_rng(0)
-    drawn = np.empty(RESAMPLES)
-    for at in range(RESAMPLES):
-        chosen = random.integers(len(table), size=len(table))
-        drawn[at] = np.mean(
-            [random.choice(table[task], len(table[task])).mean() for task in chosen]
-        )
+    means = np.column_stack(
+        [
+            each[random.integers(len(each), size=(RESAMPLES, len(each)))].mean(axis=1)
+            for each in table
+        ]
+    )
+    tasks_drawn = random.integers(len(table), size=means.shape)
+    drawn = np.take_along_axis(means, tasks_drawn, axis=1).mean(axis=1)
     low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(
         mean=float(np.mean([each.mean() for each in table])), low=float(low), high=float(high)
