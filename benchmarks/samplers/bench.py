@@ -136,7 +136,8 @@ def _connect(address: str | None, cpus: int | None) -> None:
         return
     os.environ["RAY_AUTH_MODE"] = os.environ.get("RAY_AUTH_MODE", "disabled")
     if address is None:
-        environment = {"env_vars": ONE_THREAD | {"PYTHONPATH": str(HERE)}}
+        found = os.pathsep.join(filter(None, (str(HERE), os.environ.get("PYTHONPATH"))))
+        environment = {"env_vars": ONE_THREAD | {"PYTHONPATH": found}}
     else:
         environment = {"env_vars": ONE_THREAD, "working_dir": str(HERE)}
     ray.init(

@@ -14,6 +14,8 @@ import numpy.typing as npt
 
 from raysweep.core.samplers.sampler import Observation
 
+MOST_WHOLE = 512  # trials that ended by themselves and are compared with, the latest
+
 
 def expected_scores(known: Sequence[Observation]) -> npt.NDArray[np.float64]:
     """A score for each trial, greater is better; NaN for one that has shown nothing.
@@ -36,14 +38,15 @@ def expected_scores(known: Sequence[Observation]) -> npt.NDArray[np.float64]:
     ]
     if not short or not whole:
         return scores
-    bests = _bests(whole)
-    ends = np.array([each.score for each in whole])
+    top = max(each.score for each in whole if each.score is not None)
+    bests = _bests(whole[-MOST_WHOLE:])
+    ends = np.array([each.score for each in whole[-MOST_WHOLE:]])
     gains: dict[int, float] = {}  # by interval
     for at in short:
         reached = len(known[at].curve)
         if reached not in gains:
             gains[reached] = _gain(bests, ends, reached)
-        scores[at] = max(scores[at], min(scores[at] + gains[reached], ends.max()))
+        scores[at] = max(scores[at], min(scores[at] + gains[reached], top))
     return scores
 
 

@@ -26,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from raysweep.core.samplers.ends import first, untried
+from raysweep.core.samplers.expected import expected_scores
 from raysweep.core.samplers.known import units
 from raysweep.core.samplers.parzen import Array, Column, Parzen, columns_of
 from raysweep.core.samplers.sampler import Observation, check_seed, point_generator
@@ -46,7 +47,8 @@ class Tpe:
     """Learns from results; proposes nothing twice, so that a finite space has an end.
 
     A trial that failed is never good. One that its policy stopped, or that still runs, counts with
-    what it showed, but is never better than the best that was completed.
+    what it showed and what others gained from there on, but is never better than the best that was
+    completed.
     """
 
     kind: ClassVar[str] = "tpe"
@@ -114,13 +116,13 @@ def _promising(
 
 def _good(known: Sequence[Observation]) -> npt.NDArray[np.bool_]:
     """Which trials are good: the best of those that have a score."""
-    completed = np.array([not (each.pending or each.stopped) for each in known], dtype=bool)
-    scores = np.array([-np.inf if each.score is None else each.score for each in known])
-    best = scores[completed].max(initial=-np.inf)
+    cut_short = np.array([each.pending or each.stopped for each in known], dtype=bool)
+    scores = np.nan_to_num(expected_scores(known), nan=-np.inf)
+    best = scores[~cut_short].max(initial=-np.inf)
     if np.isfinite(best):
         scores = np.minimum(scores, best)
     scored = int(np.isfinite(scores).sum())
     count = min(math.ceil(GOOD_SHARE * scored), MOST_GOOD)
     good = np.zeros(len(known), dtype=bool)
-    good[np.lexsort((~completed, -scores))[:count]] = True
+    good[np.lexsort((cut_short, -scores))[:count]] = True
     return good
