@@ -13,7 +13,7 @@ PYTHON ?= $(shell for found in python3 python3.13 python3.12 python3.11; do \
 	&& echo $$found && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test simulate lint format mlflow bench bench-checkpoints bench-commits bench-overhead bench-replay bench-scale bench-tracking profile chaos chaos-controller clean
+.PHONY: help demo test simulate lint format mlflow bench bench-checkpoints bench-commits bench-overhead bench-replay bench-samplers bench-scale bench-tracking profile chaos chaos-controller clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*##\(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -52,6 +52,9 @@ bench-overhead: $(STAMP)  ## raysweep beside Ray Tune, most of an hour; QUICK=1 
 
 bench-replay: $(STAMP)  ## what a new controller takes to know a million reports again
 	PYTHONPATH=benchmarks $(VENV) benchmarks/replay/replay.py
+
+bench-samplers: $(STAMP)  ## samplers beside Optuna's, some hours, kept as it goes; QUICK=1 for five minutes
+	$(VENV) benchmarks/samplers/bench.py
 
 bench-scale: $(STAMP)  ## the controller with up to a million simulated trials and 10,000 slots
 	PYTHONUNBUFFERED=1 PYTHONPATH=benchmarks $(VENV) benchmarks/scale/scale.py

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import os
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -25,7 +26,14 @@ from store import LATENCIES, RACES, SWEEPS, Store, write
 import raysweep
 
 HERE = Path(__file__).resolve().parent
+# QUICK=1: what fits into five minutes on two cores. Optuna's GPSampler does not, and what is shown
+# then is written down nowhere that lasts.
+QUICK = bool(os.environ.get("QUICK"))
 RESULTS = HERE.parent / "results" / "samplers"
+OUT = Path(tempfile.gettempdir()) / "raysweep-samplers" if QUICK else RESULTS
+COMPARED = [name for name in CONTENDERS if not (QUICK and name == "optuna-gp")]
+BUDGET, SEEDS = (50, 2) if QUICK else (100, 30)
+LEARNERS = ("random",) if QUICK else ("random", "bayesian", "tpe")  # with early termination
 FLUSH = 60.0  # seconds between two files of what was run
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 POLICIES = ("none", "bandit", "median", "truncation", "asha", "one-epoch-3")
@@ -124,7 +132,7 @@ def _time_asks(contenders: Iterable[str], file: Path) -> None:
         {**row, "version": version(contender)}
         for contender in contenders
         if not contender.endswith("-x2")
-        for row in latency.measured(contender)
+        for row in latency.measured(contender, quick=QUICK)
     ]
     file.parent.mkdir(parents=True, exist_ok=True)
     write(file, rows, LATENCIES)
@@ -191,7 +199,7 @@ class _Counts(click.ParamType):
     "--suite",
     "chosen",
     type=_Names([*suites.SUITES, "early"]),
-    default="tables,early",
+    default="tables,early,latency",
     help=f"Of {', '.join(suites.SUITES)}: whole trials; early: early termination.",
 )
 @click.option(
@@ -201,14 +209,12 @@ class _Counts(click.ParamType):
     help="Which tasks; samplers are tuned on the development tasks only.",
 )
 @click.option(
-    "--contenders", type=_Names(CONTENDERS), default=",".join(CONTENDERS), help="Who is compared."
+    "--contenders", type=_Names(CONTENDERS), default=",".join(COMPARED), help="Who is compared."
 )
 @click.option("--workers", type=_Counts(), default="1,16", help="Trials at a time.")
-@click.option("--budget", type=click.IntRange(1), default=100, help="Trials a run.")
-@click.option("--seeds", type=click.IntRange(1), default=30, help="Runs a task, from seed 0.")
-@click.option(
-    "--out", type=click.Path(path_type=Path), default=RESULTS, help="Where runs are kept."
-)
+@click.option("--budget", type=click.IntRange(1), default=BUDGET, help="Trials a run.")
+@click.option("--seeds", type=click.IntRange(1), default=SEEDS, help="Runs a task, from seed 0.")
+@click.option("--out", type=click.Path(path_type=Path), default=OUT, help="Where runs are kept.")
 @click.option("--address", help="Of a Ray cluster; one is started here unless given.")
 @click.option("--cpus", type=click.IntRange(1), help="Of this machine, if Ray is started here.")
 def main(  # noqa: PLR0917  (click names them)
@@ -238,7 +244,7 @@ def main(  # noqa: PLR0917  (click names them)
     wanted = races(tasks, contenders, workers, budget, range(seeds))
     _run_missing(Store(out, "race", RACES), wanted, connect, console)
     if "early" in chosen:
-        learners = [name for name in contenders if name in {"random", "bayesian", "tpe"}]
+        learners = [name for name in contenders if name in LEARNERS]
         curves = suites.names("lcbench", part)
         at_once = [count for count in workers if count in {4, 16}] or [16]
         wanted = sweeps(

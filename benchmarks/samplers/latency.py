@@ -34,7 +34,7 @@ SPACE = rs.Space(
 )
 
 
-def measured(contender: str, quick: bool = False) -> Iterator[dict[str, Any]]:
+def measured(contender: str, *, quick: bool = False) -> Iterator[dict[str, Any]]:
     """Rows: how many results a contender knew, and what each of some asks took, in seconds."""
     for count in COUNTS[:3] if quick else COUNTS:
         if count > MOST.get(contender, count):

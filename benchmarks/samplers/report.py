@@ -74,7 +74,8 @@ def _cell(runs: Runs, budget: int) -> str:
 def show(folder: Path) -> None:
     """Print the tables of all runs of a folder, and write its page."""
     races = Store(folder, "race", RACES).rows()
-    sweeps = Store(folder, "early", SWEEPS).rows()
+    kept = Store(folder, "early", SWEEPS).rows()
+    sweeps = [{**row, "sampler": row["contender"], "trials": row["budget"]} for row in kept]
     latencies = read(folder / LATENCY)
     console = Console()
     for _, runs in _by_suite(races):
