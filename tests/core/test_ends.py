@@ -19,8 +19,11 @@ def test_the_first_trial_is_in_the_middle_of_all_numbers() -> None:
 
 def test_later_trials_lie_denser_towards_the_middle_and_reach_everywhere() -> None:
     """Those beside the very first ones lie further out."""
-    inner = [first(SPACE, trial, seed)["x"] for trial in (1, 2, 3) for seed in range(100)]
-    outer = [first(SPACE, trial, 7)["x"] for trial in range(4, 304)]
+    points = [
+        SPACE.to_unit(first(SPACE, trial, seed)) for trial in (1, 2, 3) for seed in range(100)
+    ]
+    further = [SPACE.to_unit(first(SPACE, trial, 7)) for trial in range(4, 304)]
+    inner, outer = np.array(points)[:, 0], np.array(further)[:, 0]
     assert np.std(inner) < np.std(outer) < np.sqrt(1 / 12)
     assert min(outer) < 0.05
     assert max(outer) > 0.95
