@@ -6,6 +6,8 @@ One rule: asking changes nothing. What moves a sweep on is `raysweep.core.state`
 from __future__ import annotations
 
 import math
+import operator
+from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
@@ -17,6 +19,7 @@ from raysweep.core.events import (
     AttemptId,
     Event,
     Exchanged,
+    Params,
     Stop,
     SweepTimedOut,
     TrialsTimedOut,
@@ -47,6 +50,23 @@ class News(NamedTuple):
 
     ended: int  # trials
     reports: int
+
+
+def observed(
+    history: History, trial: int, params: Params, *, pending: bool, stopped: bool = False
+) -> Observation:
+    """What a sampler that learns may know of a trial: its values turned so that greater is better."""
+    best, values = history.best(trial), history.curve(trial)
+    turns = history.goal is Goal.MINIMIZE
+    return Observation(
+        trial=trial,
+        params=params,
+        score=-best if turns and best is not None else best,
+        pending=pending,
+        stopped=stopped,
+        # Eight bytes a value, where a tuple of them takes 32: of each ended trial it is kept.
+        curve=array("d", map(operator.neg, values) if turns else values) if values else (),
+    )
 
 
 class Standing:
@@ -183,15 +203,12 @@ class Standing:
         return known
 
     def _observation(self, trial: Trial) -> Observation:
-        sign = 1 if self.history.goal is Goal.MAXIMIZE else -1
-        best = self.history.best(trial.number)
-        return Observation(
-            trial=trial.number,
-            params=trial.params,
-            score=None if best is None else sign * best,
+        return observed(
+            self.history,
+            trial.number,
+            trial.params,
             pending=trial.state not in TERMINAL,
             stopped=trial.state is TrialState.STOPPED,
-            curve=tuple(sign * value for value in self.history.curve(trial.number)),
         )
 
     def due(self, now: float) -> list[Event]:

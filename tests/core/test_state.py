@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Sequence
 
 import pytest
@@ -416,7 +417,9 @@ class TestWhatASamplerKnows:
         assert [True] == [each.pending for each in state.observations()]
         reported(state, ID, [0.5])
         ended(state, ID)
-        expected = [Observation(trial=0, params={"x": 0.0}, score=0.5, curve=(0.25, 0.5))]
+        expected = [
+            Observation(trial=0, params={"x": 0.0}, score=0.5, curve=array("d", [0.25, 0.5]))
+        ]
         assert expected == state.observations()
 
     def test_an_attempt_that_begins_anew_is_seen_so(self) -> None:
@@ -554,8 +557,10 @@ class TestNaN:
         ended(state, ID)
         reported(state, OTHER, [0.5])
         assert [
-            Observation(trial=0, params={"x": 0.0}, curve=(INF,)),
-            Observation(trial=1, params={"x": 0.125}, score=0.5, pending=True, curve=(0.5,)),
+            Observation(trial=0, params={"x": 0.0}, curve=array("d", [INF])),
+            Observation(
+                trial=1, params={"x": 0.125}, score=0.5, pending=True, curve=array("d", [0.5])
+            ),
         ] == state.observations()
 
     def test_ties_go_to_the_lower_number(self) -> None:
