@@ -410,6 +410,16 @@ class TestWhatASamplerKnows:
         assert after[0] is before[0]
         assert (0.5, 0.75) == (before[1].score, after[1].score)
 
+    def test_what_has_not_changed_is_the_same_object(self) -> None:
+        """A trial that runs without a word; not one with other values, though they be equal."""
+        state = on_the_way(draft_spec(max_total_trials=2))
+        state.apply(Revised(time=2.0, trial=1, params={"x": 1}))
+        before = state.observations()
+        assert all(one is other for one, other in zip(before, state.observations(), strict=True))
+        state.apply(Revised(time=3.0, trial=1, params={"x": True}))
+        after = state.observations()
+        assert (True, True) == (after[0] is before[0], after[1].params["x"] is True)
+
     def test_an_end_is_seen_after_what_was_seen_before_it(self) -> None:
         """What was known while a trial ran gives way to what it came to."""
         state = begun(1)
