@@ -69,7 +69,8 @@ class Sampling:
             state: where it stands.
             apply: takes an event.
             now: the sweep's own time.
-            size: how many slots there are, or are about to be.
+            size: how many slots there are, or are about to be; one that waits for room on a cluster
+                that others use is none, or trials would be proposed for it that learn of nothing.
         """
         self._state = state
         self._apply = apply
