@@ -565,6 +565,18 @@ def test_what_auto_chose_is_said_and_kept(file: Path, command: str) -> None:
     assert "sampler auto is tpe: it compares conditional" in run(command, file).stderr
 
 
+@pytest.mark.parametrize(
+    "asked", [("--sampler", "auto"), ("--set", 'sampler={"type": "auto", "seed": 7}')]
+)
+def test_auto_chooses_where_the_command_line_asks_for_it(
+    file: Path, asked: tuple[str, ...]
+) -> None:
+    """As it does in the file."""
+    done = run("validate", file, "-o", "json", *asked)
+    assert {"type": "tpe", "seed": 7} == json.loads(done.stdout)["sampler"]
+    assert "sampler auto is tpe" in done.stderr
+
+
 def test_settings_change_parts_of_the_spec(file: Path) -> None:
     """Numbers, words, whole parts: by dotted path."""
     spec = changed(

@@ -167,7 +167,7 @@ def test_says_when_there_is_none_left(sampler: Sampler) -> None:
         opt.ask()
 
 
-def test_travels(tmp_path: Any) -> None:  # noqa: ANN401, ARG001  (a path)
+def test_travels() -> None:
     """Pickled and unpickled, it goes on."""
     opt = optimizer(rs.Bayesian(seed=1))
     for _ in range(8):
@@ -184,3 +184,10 @@ def test_refuses_what_the_sampler_cannot_do() -> None:
     if importlib.util.find_spec("cmaes") is None:
         with pytest.raises(rs.SpecError, match="pip install cmaes"):
             optimizer(rs.Optuna("CmaEsSampler"))
+
+
+def test_auto_says_what_it_chose() -> None:
+    """By the space, as nobody knows how many trials will be asked for."""
+    opt = rs.Optimizer({"x": rs.uniform(0, 1)}, rs.minimize("y"), rs.Auto(seed=3))
+    assert rs.Bayesian(seed=3) == opt.spec.sampler
+    assert opt.notices[0].startswith("sampler auto is bayesian: ")

@@ -5,6 +5,7 @@ One rule: every run is kept when it is done; begun again, the benchmark goes on 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.metadata
 import os
@@ -15,6 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import click
+
+# Before numpy comes in, which looks at them once: asks are timed in this process.
+os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
+
 import ray
 import suites
 from contenders import CONTENDERS
@@ -39,6 +44,7 @@ ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_
 POLICIES = ("none", "bandit", "median", "truncation", "asha", "one-epoch-3")
 
 
+@functools.cache
 def version(contender: str) -> str:
     """What makes a contender what it is: a package's version, for ours the code itself."""
     if contender.startswith("optuna"):
@@ -234,7 +240,6 @@ def main(  # noqa: PLR0917  (click names them)
     """
     import report  # noqa: PLC0415  (matplotlib: not for --help)
 
-    os.environ |= ONE_THREAD
     console = Console(stderr=True)
 
     def connect() -> None:

@@ -43,8 +43,8 @@ def table(runs: Mapping[Key, Runs], workers: int) -> Table:
     for (contender, at_once), each in runs.items():
         if at_once == workers:
             cells = [_cell(each, budget) for budget in LOOKED_AT]
-            rows.append((contender, cells, len(each.regrets)))
-    for contender, cells, count in sorted(rows, key=lambda row: row[1][-1]):
+            rows.append((_last(each), contender, cells, len(each.regrets)))
+    for _, contender, cells, count in sorted(rows):
         shown.add_row(contender, *cells, str(count))
     return shown
 
@@ -61,6 +61,12 @@ def differences(runs: Mapping[Key, Runs], workers: int) -> Table:
             found = [figures.difference(ours.at(b), each.at(b)) for b in LOOKED_AT]
             shown.add_row(contender, *("" if one is None else str(one) for one in found))
     return shown
+
+
+def _last(runs: Runs) -> tuple[int, float]:
+    """What a run is sorted by: its regret after the most trials that are looked at."""
+    budget = max((b for b in LOOKED_AT if runs.at(b)), default=0)
+    return -budget, figures.mean(runs.at(budget)).mean if budget else 0.0
 
 
 def _cell(runs: Runs, budget: int) -> str:
@@ -155,7 +161,7 @@ def _curves(few: Mapping[str, Runs]) -> str:
     """Mean regret after each trial, with a band of 95 percent over tasks."""
     figure, axes = plt.subplots(figsize=(7.5, 4))
     for name, runs in sorted(few.items()):
-        curve = figures.mean_curve(runs)
+        curve = figures.mean_curve(runs.regrets)
         trials = np.arange(1, len(curve) + 1)
         axes.plot(trials, curve, label=name, color=COLOURS.get(name), lw=1.8)
         at = [b for b in (5, 10, *BUDGETS) if b <= len(curve)]
@@ -178,20 +184,23 @@ def _critical(few: Mapping[str, Runs]) -> str:
     budget = max((b for b in LOOKED_AT if all(runs.at(b) for runs in few.values())), default=None)
     if budget is None or len(few) < 3:  # noqa: PLR2004  (two have no ranks to speak of)
         return ""
-    values = {name: runs.at(budget) for name, runs in few.items()}
-    found = sorted(figures.ranks(values).items(), key=lambda pair: pair[1])
-    tasks = len(set.intersection(*({task for task, _ in each} for each in values.values())))
+    ranks, tasks = figures.ranks({name: runs.at(budget) for name, runs in few.items()})
+    if not tasks:
+        return ""
+    found = sorted(ranks.items(), key=lambda pair: pair[1])
     apart = figures.critical_difference(len(found), tasks)
     figure, axes = plt.subplots(figsize=(7.5, 0.35 * len(found) + 1))
     for row, (name, rank) in enumerate(found):
         axes.plot([rank, rank], [0, -row - 1], color="#999", lw=0.8)
         axes.plot(rank, 0, "o", color=COLOURS.get(name, "#333"))
         axes.text(rank + 0.05, -row - 1, f"{name} {rank:.2f}", va="center", fontsize=9)
+    joined_to = 0.0
     for row, (_, rank) in enumerate(found):
-        joined = [other for _, other in found[row:] if other - rank <= apart]
-        if len(joined) > 1:
+        last = max(other for _, other in found if other - rank <= apart)
+        if last > max(rank, joined_to):  # otherwise a longer line says it
             height = 0.25 + 0.12 * row
-            axes.plot([rank, joined[-1]], [height, height], color="#333", lw=2.5)
+            axes.plot([rank, last], [height, height], color="#333", lw=2.5)
+            joined_to = last
     axes.set_title(
         f"Mean rank after {budget} trials over {tasks} tasks; lines join what lies within the"
         f" critical difference of {apart:.2f}",
@@ -209,20 +218,20 @@ def _map(few: Mapping[str, Runs]) -> str:
     others = [name for name in sorted(few) if name != OURS]
     if OURS not in few or not others:
         return ""
-    budget = max(b for b in LOOKED_AT if few[OURS].at(b))
-    ours = figures.by_task(few[OURS].at(budget))
-    cells = np.full((len(ours), len(others)), np.nan)
-    for column, name in enumerate(others):
-        theirs = figures.by_task(few[name].at(budget))
-        for row, task in enumerate(ours):
-            cells[row, column] = ours[task] - theirs.get(task, np.nan)
-    figure, axes = plt.subplots(figsize=(2 + 0.9 * len(others), 1 + 0.28 * len(ours)))
+    budget = max((b for b in LOOKED_AT if few[OURS].at(b)), default=None)
+    if budget is None:
+        return ""
+    ours = few[OURS].at(budget)
+    tasks = sorted({task for task, _ in ours})
+    found = [figures.by_task(figures.differences(ours, few[name].at(budget))) for name in others]
+    cells = np.array([[each.get(task, np.nan) for each in found] for task in tasks])
+    figure, axes = plt.subplots(figsize=(2 + 0.9 * len(others), 1 + 0.28 * len(tasks)))
     axes.imshow(cells, cmap="coolwarm", vmin=-0.1, vmax=0.1, aspect="auto")
     for (row, column), value in np.ndenumerate(cells):
         if np.isfinite(value):
             axes.text(column, row, f"{value:+.3f}", ha="center", va="center", fontsize=7)
     axes.set_xticks(range(len(others)), others, rotation=30, ha="right", fontsize=8)
-    axes.set_yticks(range(len(ours)), [*ours], fontsize=8)
+    axes.set_yticks(range(len(tasks)), tasks, fontsize=8)
     axes.set_title(f"{OURS} less the other after {budget} trials; blue: ours is better", fontsize=9)
     return _svg(figure, "Regret differences for each task and sampler")
 
@@ -253,8 +262,8 @@ def early_table(sweeps: Sequence[Row]) -> Table:
     return shown
 
 
-def _lost(sweeps: Sequence[Row], about_: Mapping[str, object]) -> figures.Interval:
-    """The regret that a policy costs, paired with no policy, with its interval."""
+def _lost(sweeps: Sequence[Row], about_: Mapping[str, object]) -> figures.Interval | str:
+    """The regret that a policy costs, paired with no policy, with its interval; "" without one."""
 
     def of(policy: object) -> dict[tuple[str, int], float]:
         return {
@@ -264,9 +273,7 @@ def _lost(sweeps: Sequence[Row], about_: Mapping[str, object]) -> figures.Interv
             == (policy, about_["sampler"], about_["workers"])
         }
 
-    theirs = of("none")
-    mine = of(about_["policy"])
-    return figures.mean({key: mine[key] - theirs[key] for key in mine.keys() & theirs.keys()})
+    return figures.difference(of(about_["policy"]), of("none")) or ""
 
 
 def _trade(sweeps: Sequence[Row]) -> str:
@@ -355,11 +362,11 @@ def _speed_ups(runs: Mapping[Key, Runs]) -> Table:
 
 
 def _times(runs: Runs, random: Runs, budget: int) -> str:
-    if not runs.at(budget):
+    found = figures.speed_up(runs, random, budget)
+    if found is None:
         return ""
-    longest = min(len(values) for values in random.regrets.values())
-    times = figures.speed_up(runs, random, budget)
-    return f"more than {longest / budget:.1f}" if times is None else f"{times:.1f}"
+    times, reached = found
+    return f"{times:.1f}" if reached else f"more than {times:.1f}"
 
 
 LATENCY = "latency.parquet"

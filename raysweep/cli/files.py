@@ -19,7 +19,7 @@ from typing import Any
 
 from raysweep import job
 from raysweep.core import checks
-from raysweep.core.samplers import named
+from raysweep.core.samplers import named, settled
 from raysweep.core.spec import SweepSpec
 from raysweep.errors import SpecError, UserError
 from raysweep.runtime.proposals import check as check_sampler
@@ -82,7 +82,10 @@ def load(
     if sampler is not None:
         replacement = named(sampler, sweep.spec.sampler.seed)
         sweep.spec = dataclasses.replace(sweep.spec, sampler=replacement)
-    sweep.spec = changed(sweep.spec, {**settings, **given})
+    spec = changed(sweep.spec, {**settings, **given})
+    chosen, why = settled(spec.sampler, spec.space, spec.limits.max_total_trials)
+    sweep.spec = dataclasses.replace(spec, sampler=chosen)
+    sweep.notices = (*sweep.notices, *why)
     check_sampler(sweep.spec)
     if warm_start is not None:
         sweep.warm_start(warm_start, storage=storage)
