@@ -27,6 +27,7 @@ from plan import Job, races, sweeps
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from store import LATENCIES, RACES, SWEEPS, Store, write
+from summary import LATENCY
 
 import raysweep
 
@@ -257,7 +258,7 @@ def main(  # noqa: PLR0917  (click names them)
         )
         _run_missing(Store(out, "early", SWEEPS), wanted, connect, console)
     if "latency" in chosen:
-        _time_asks(contenders, out / report.LATENCY)
+        _time_asks(contenders, out / LATENCY)
     report.show(out)
 
 

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
-import report
 from rich.table import Table
-from store import RACES, SWEEPS, Store
+from summary import Results
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE.parent / "results" / "samplers"
@@ -23,20 +22,7 @@ MARKED = re.compile(r"<!-- samplers: (?P<name>[\w ,-]+) -->\n(?P<body>.*?)<!-- e
 
 def blocks(folder: Path = RESULTS) -> Mapping[str, str]:
     """Every table as Markdown, by the name that pages call it by."""
-    return {name: _markdown(table) for name, table in _tables(folder)}
-
-
-def _tables(folder: Path) -> Iterator[tuple[str, Table]]:
-    for suite, runs in report.by_suite(Store(folder, "race", RACES).rows()):
-        for workers in sorted({workers for _, workers in runs}):
-            yield f"regret {suite} {workers}", report.table(runs, workers)
-            yield f"differences {suite} {workers}", report.differences(runs, workers)
-        yield f"speed-up {suite}", report.speed_ups(runs)
-        yield f"use {suite}", report.use(runs)
-    if sweeps := report.as_early(Store(folder, "early", SWEEPS).rows()):
-        yield "early", report.early_table(sweeps)
-    if latencies := report.read(folder / report.LATENCY):
-        yield "latency", report.latency_table(latencies)
+    return {name: _markdown(table) for name, table in Results.load(folder).tables()}
 
 
 def _markdown(table: Table) -> str:

@@ -13,7 +13,7 @@ import latency
 import numpy as np
 import pytest
 import race
-import report
+import summary
 import tables
 from plan import Job, races
 from store import RACES, SWEEPS, Store, about
@@ -222,7 +222,7 @@ def test_a_table_has_the_best_first() -> None:
         row("bad", 0, [12.0] * 50), row("good", 0, [0.1] * 50), row("fair", 0, [2.0] * 50),
         row("short", 0, [0.0] * 20),
     ]  # fmt: skip
-    shown = report.table(figures.grouped(rows), 1)
+    shown = summary.regrets(figures.grouped(rows), 1)
     assert ["good", "fair", "bad", "short"] == [*shown.columns[0].cells]
 
 
@@ -250,6 +250,6 @@ def test_a_page_of_early_termination_marks_the_recommended_policy() -> None:
         {**common, **about, "policy": "truncation", "epochs": 900, "saved": 0.7,
          "winner_stopped": True, "regret": 0.11},
     ]  # fmt: skip
-    shown = report.early_table(rows)
+    shown = summary.early_table(rows)
     policies = [*shown.columns[0].cells]
     assert ["none", "truncation *"] == policies
