@@ -13,13 +13,12 @@ from pathlib import Path
 import figures
 import matplotlib as mpl
 import numpy as np
-import pyarrow.parquet as pq
 import suites
 from figures import Runs
 from plan import BUDGETS
 from rich.console import Console
 from rich.table import Table
-from store import RACES, SWEEPS, Row, Store, about
+from store import RACES, SWEEPS, Row, Store, about, read
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
@@ -297,11 +296,6 @@ def _trade(sweeps: Sequence[Row]) -> str:
     axes.grid(visible=True, which="both", alpha=0.2)
     axes.legend(frameon=False, fontsize=8)
     return _svg(figure, "Epochs run against regret for each policy")
-
-
-def read(file: Path) -> list[Row]:
-    """The rows of a file, none if it is not there."""
-    return pq.read_table(file).to_pylist() if file.exists() else []
 
 
 def latency_table(latencies: Sequence[Row]) -> Table:
