@@ -6,6 +6,8 @@ of a sweep with the same space, objective and sampler are.
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -154,7 +156,8 @@ class Optimizer:
             for number, params in enumerate(drawn, first)
         ]
         self._asked += new
-        return new[0] if count is None else new
+        given = [dataclasses.replace(each, params=copy.deepcopy(each.params)) for each in new]
+        return given[0] if count is None else given
 
     def tell(
         self,

@@ -191,3 +191,16 @@ def test_auto_says_what_it_chose() -> None:
     opt = rs.Optimizer({"x": rs.uniform(0, 1)}, rs.minimize("y"), rs.Auto(seed=3))
     assert rs.Bayesian(seed=3) == opt.spec.sampler
     assert opt.notices[0].startswith("sampler auto is bayesian: ")
+
+
+@pytest.mark.parametrize("sampler", [rs.Bayesian(seed=1), rs.Optuna(seed=1)])
+def test_parameters_are_the_caller_s_own(sampler: Any) -> None:  # noqa: ANN401  (any sampler)
+    """Who takes some out of them changes nothing of what is known."""
+    spoilt, opt = optimizer(sampler), optimizer(sampler)
+    for _ in range(6):
+        one, other = spoilt.ask(), opt.ask()
+        assert one == other
+        spoilt.tell(one, y=value(one.params))
+        opt.tell(other, y=value(other.params))
+        one.params.clear()
+    assert opt.best == spoilt.best

@@ -26,7 +26,7 @@ from contenders import CONTENDERS
 from plan import Job, races, sweeps
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from store import LATENCIES, RACES, SWEEPS, Store, write
+from store import LATENCIES, RACES, SWEEPS, Store, read, write
 from summary import LATENCY
 
 import raysweep
@@ -135,12 +135,8 @@ def _time_asks(contenders: Iterable[str], file: Path) -> None:
     """Time asks here and now, one contender after another: nothing else may run meanwhile."""
     import latency  # noqa: PLC0415  (as above)
 
-    rows = [
-        {**row, "version": version(contender)}
-        for contender in contenders
-        if not contender.endswith("-x2")
-        for row in latency.measured(contender, quick=QUICK)
-    ]
+    versions = {name: version(name) for name in contenders if not name.endswith("-x2")}
+    rows = latency.renewed(read(file), versions, quick=QUICK)
     file.parent.mkdir(parents=True, exist_ok=True)
     write(file, rows, LATENCIES)
 
@@ -149,7 +145,6 @@ def _connect(address: str | None, cpus: int | None) -> None:
     """Ray, with one thread for each run, as many at once as there are CPUs."""
     if ray.is_initialized():
         return
-    os.environ["RAY_AUTH_MODE"] = os.environ.get("RAY_AUTH_MODE", "disabled")
     if address is None:
         found = os.pathsep.join(filter(None, (str(HERE), os.environ.get("PYTHONPATH"))))
         environment = {"env_vars": ONE_THREAD | {"PYTHONPATH": found}}
@@ -205,9 +200,10 @@ class _Counts(click.ParamType):
 @click.option(
     "--suite",
     "chosen",
-    type=_Names([*suites.SUITES, "early"]),
+    type=_Names([*suites.SUITES, "early", "latency"]),
     default="tables,early,latency",
-    help=f"Of {', '.join(suites.SUITES)}: whole trials; early: early termination.",
+    help=f"Of {', '.join(suites.SUITES)}: whole trials; early: early termination; latency: how"
+    " long a sampler thinks.",
 )
 @click.option(
     "--part",
@@ -246,7 +242,8 @@ def main(  # noqa: PLR0917  (click names them)
     def connect() -> None:
         _connect(address, cpus)
 
-    tasks = [name for suite in chosen if suite != "early" for name in suites.names(suite, part)]
+    whole = [suite for suite in chosen if suite in suites.SUITES]
+    tasks = [name for suite in whole for name in suites.names(suite, part)]
     wanted = races(tasks, contenders, workers, budget, range(seeds))
     _run_missing(Store(out, "race", RACES), wanted, connect, console)
     if "early" in chosen:

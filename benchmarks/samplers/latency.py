@@ -7,11 +7,11 @@ first ask at each count, which may import and compile, is not counted.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from contenders import CONTENDERS
+from store import Row
 from tasks import Params
 
 import raysweep as rs
@@ -34,7 +34,25 @@ SPACE = rs.Space(
 )
 
 
-def measured(contender: str, *, quick: bool = False) -> Iterator[dict[str, Any]]:
+def renewed(kept: Sequence[Row], versions: Mapping[str, str], *, quick: bool = False) -> list[Row]:
+    """What was measured before, and of each contender that was not, or in another version, what is now.
+
+    Args:
+        kept: rows of before.
+        versions: of the contenders that are asked for.
+        quick: as of `measured`.
+    """
+    good = [row for row in kept if versions.get(row["contender"], row["version"]) == row["version"]]
+    there = {row["contender"] for row in good}
+    return good + [
+        {**row, "version": version}
+        for contender, version in versions.items()
+        if contender not in there
+        for row in measured(contender, quick=quick)
+    ]
+
+
+def measured(contender: str, *, quick: bool = False) -> Iterator[Row]:
     """Rows: how many results a contender knew, and what each of some asks took, in seconds."""
     for count in COUNTS[:3] if quick else COUNTS:
         if count > MOST.get(contender, count):

@@ -129,6 +129,11 @@ class Store:
         return sorted(found, key=lambda file: file.stat().st_mtime)
 
 
+def read(file: Path) -> list[Row]:
+    """The rows of a file, none if it is not there."""
+    return pq.read_table(file).to_pylist() if file.exists() else []
+
+
 def write(
     file: Path, rows: Iterable[Row], schema: pa.Schema, made: Mapping[str, str] | None = None
 ) -> None:

@@ -12,12 +12,11 @@ from typing import Self
 
 import figures
 import numpy as np
-import pyarrow.parquet as pq
 import suites
 from figures import Runs
 from plan import BUDGETS
 from rich.table import Table
-from store import RACES, SWEEPS, Row, Store, about
+from store import RACES, SWEEPS, Row, Store, about, read
 
 OURS = "bayesian"
 LATENCY = "latency.parquet"
@@ -39,14 +38,13 @@ class Results:
         """What is there; nothing is an empty folder's."""
         races = Store(folder, "race", RACES).rows()
         kept = Store(folder, "early", SWEEPS).rows()
-        latencies = folder / LATENCY
         versions = {f"{row['contender']}: {row['version']}" for row in [*races, *kept]}
         tasks = {row["task"] for row in [*races, *kept]}
         said = {"contenders": "; ".join(sorted(versions)), "tasks": ", ".join(sorted(tasks))}
         return cls(
             suites=_by_suite(races),
             sweeps=[{**row, "sampler": row["contender"], "trials": row["budget"]} for row in kept],
-            latencies=pq.read_table(latencies).to_pylist() if latencies.exists() else [],
+            latencies=read(folder / LATENCY),
             made={**about(folder), **said},
         )
 

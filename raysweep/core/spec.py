@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, field
+from functools import cached_property
 from typing import Any, Literal, Self
 
 from raysweep.core import checks
@@ -183,14 +184,15 @@ class SweepSpec:
             for index, each in enumerate(results)
         )
 
-    def observed_earlier(self) -> list[Observation]:
+    @cached_property
+    def observed_earlier(self) -> tuple[Observation, ...]:
         """What a sampler knows before the first trial: the earlier results, numbered -n to -1."""
         sign = 1 if self.objective.goal is Goal.MAXIMIZE else -1
         count = len(self.earlier)
-        return [
+        return tuple(
             Observation(trial=index - count, params=each.params, score=sign * each.value)
             for index, each in enumerate(self.earlier)
-        ]
+        )
 
     def _refuse_endless(self) -> None:
         """A sweep that nothing ends is a mistake."""

@@ -48,7 +48,7 @@ def draw(spec: SweepSpec, known: Sequence[Observation], numbers: range) -> list[
         numbers: of the trials that are wanted.
     """
     drawn: list[Params] = []
-    known = [*spec.observed_earlier(), *known]
+    known = [*spec.observed_earlier, *known]
     for number in numbers:
         params = _proposed(spec, known, number)
         if params is None:

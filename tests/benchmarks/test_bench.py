@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -216,6 +217,22 @@ def test_optuna_is_told_what_it_did_not_ask_for() -> None:
     assert asked.keys() == latency.SPACE.parameters.keys()
 
 
+def test_an_ask_that_was_timed_is_not_timed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless the contender is another by now; what is not asked for stays."""
+
+    def measured(contender: str, *, quick: bool) -> list[dict[str, Any]]:
+        assert quick
+        return [{"contender": contender, "seconds": [2.0]}]
+
+    monkeypatch.setattr(latency, "measured", measured)
+    kept = [
+        {"contender": name, "version": "1", "seconds": [1.0]} for name in ("same", "other", "away")
+    ]
+    rows = latency.renewed(kept, {"same": "1", "other": "2", "new": "1"}, quick=True)
+    found = {(row["contender"], row["version"], row["seconds"][0]) for row in rows}
+    assert {("same", "1", 1.0), ("away", "1", 1.0), ("other", "2", 2.0), ("new", "1", 2.0)} == found
+
+
 def test_a_table_has_the_best_first() -> None:
     """By number, after the most trials that there are; those with fewer come last."""
     rows = [
@@ -230,15 +247,34 @@ def test_a_table_has_the_best_first() -> None:
 def test_the_command_runs_resumes_and_writes_its_page(tmp_path: Path) -> None:
     """On a Ray of its own; the second time there is nothing left to do."""
     small = ["--contenders", "random,tpe", "--workers", "2", "--budget", "20", "--seeds", "1"]
-    command = [sys.executable, str(SUITE), "--suite", "tables", "--part", "development", *small]
+    command = [sys.executable, str(SUITE), "--suite", "tables,latency", *small]
+    command += ["--part", "development"]
     command += ["--out", str(tmp_path), "--cpus", "1"]
-    said = [subprocess.run(command, capture_output=True, text=True, check=True) for _ in range(2)]
+    quick = os.environ | {"QUICK": "1"}
+    said = [
+        subprocess.run(command, capture_output=True, text=True, check=True, env=quick)
+        for _ in range(2)
+    ]
     assert "mean normalised regret, 2 workers" in said[0].stdout
     assert said[0].stdout == said[1].stdout
     assert "runs" not in said[1].stderr
     page = (tmp_path / "report.html").read_text()
     assert "<svg" in page
     assert "Real tables" in page
+    assert "What one ask takes" in page
+
+
+def test_the_command_takes_its_own_defaults() -> None:
+    """It stumbled over one that it did not know."""
+    program = "import bench; print(bench.main.make_context('bench', []).params['chosen'])"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=SUITE.parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "['tables', 'early', 'latency']\n" == done.stdout
 
 
 def test_a_page_of_early_termination_marks_the_recommended_policy() -> None:

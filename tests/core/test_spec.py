@@ -359,4 +359,4 @@ class TestBeginning:
         assert [
             Observation(trial=number, params=each.params, score=score)
             for number, each, score in zip((-2, -1), earlier, scores, strict=True)
-        ] == one.observed_earlier()
+        ] == [*one.observed_earlier]
