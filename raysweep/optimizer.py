@@ -6,6 +6,8 @@ of a sweep with the same space, objective and sampler are.
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +18,7 @@ from raysweep.core.events import Params
 from raysweep.core.history import Goal, History, Track
 from raysweep.core.samplers import Observation, Random, Sampler, trial_seed
 from raysweep.core.space import Expression, Space
-from raysweep.core.spec import Earlier, Limits, Objective, SweepSpec
+from raysweep.core.spec import Earlier, Limits, Objective, SweepSpec, drawn_points
 from raysweep.errors import ExhaustedError, MetricError, NoTrialCompletedError, UserError
 from raysweep.runtime import metrics
 from raysweep.runtime.proposals import check as check_sampler
@@ -104,6 +106,7 @@ class Optimizer:
         storage: str | None = None,
     ) -> None:
         sampler = Random() if sampler is None else sampler
+        seed = getattr(sampler, "seed", None)  # of what is no sampler, the spec says so
         space = space if isinstance(space, Space) else Space(checks.mapping("space", space))
         self.notices: tuple[str, ...] = ()
         earlier: tuple[Earlier, ...] = ()
@@ -116,9 +119,9 @@ class Optimizer:
             space=space,
             objective=objective,
             sampler=sampler,
-            seed=secrets.randbits(32) if sampler.seed is None else sampler.seed,
+            seed=secrets.randbits(32) if seed is None else seed,
             limits=Limits(timeout=1.0),  # something must end a sweep; nothing runs here
-            try_first=tuple(initial),
+            try_first=drawn_points("initial", space, initial),
             earlier=earlier,
         )
         check_sampler(self.spec)
@@ -153,7 +156,8 @@ class Optimizer:
             for number, params in enumerate(drawn, first)
         ]
         self._asked += new
-        return new[0] if count is None else new
+        handed = [_copied(trial) for trial in new]
+        return handed[0] if count is None else handed
 
     def tell(
         self,
@@ -182,8 +186,13 @@ class Optimizer:
         """
         number = trial.number if isinstance(trial, Asked) else checks.whole("trial", trial)
         self._refuse(number)
-        found = metrics.checked({**(values or {}), **more})
         metric = self.spec.objective.metric
+        if values is not None and not isinstance(values, Mapping):
+            raise MetricError(
+                f"trial {number} must be told metrics by name, but got {checks.described(values)};"
+                f" tell(trial, {{{metric!r}: ...}}) names one"
+            )
+        found = metrics.checked({**(values or {}), **more})
         if metric in found:
             self._history.add(number, found[metric])
         elif not failed:
@@ -211,7 +220,7 @@ class Optimizer:
     @property
     def trials(self) -> Sequence[Asked]:
         """Every trial that was asked for, by number."""
-        return tuple(self._asked)
+        return tuple(map(_copied, self._asked))
 
     @property
     def best(self) -> BestTold:
@@ -225,7 +234,7 @@ class Optimizer:
             raise NoTrialCompletedError(
                 f"no finite value of {self.spec.objective.metric!r} has been told yet"
             )
-        params = self._asked[best.trial].params
+        params = _copied(self._asked[best.trial]).params
         return BestTold(number=best.trial, params=params, value=best.value)
 
     def _observations(self) -> list[Observation]:
@@ -242,3 +251,8 @@ class Optimizer:
             pending=trial.number not in self._ended,
             curve=tuple(sign * value for value in self._history.curve(trial.number)),
         )
+
+
+def _copied(trial: Asked) -> Asked:
+    """A trial for whoever asked: what is done to its values changes nothing that is known here."""
+    return dataclasses.replace(trial, params=copy.deepcopy(trial.params))

@@ -17,7 +17,7 @@ from raysweep.core import checks
 from raysweep.core.policies import NoPolicy, Policy
 from raysweep.core.samplers import Random, Sampler, settled
 from raysweep.core.space import Expression, Space
-from raysweep.core.spec import Limits, Objective, Resources, SweepSpec
+from raysweep.core.spec import Limits, Objective, Resources, SweepSpec, drawn_points
 from raysweep.errors import SpecError
 from raysweep.result import Result
 from raysweep.runtime import code
@@ -178,7 +178,7 @@ class Sweep(Runnable):
             grace=grace,
             lease=lease,
             keep_checkpoints=keep_checkpoints,
-            try_first=tuple(try_first),
+            try_first=drawn_points("try_first", space, try_first),
         )
         check_sampler(self.spec)
         if warm_start is not None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import raysweep as rs
@@ -144,7 +145,11 @@ def test_a_name_that_is_not_there_is_refused(earlier: Result, tmp_path: Path) ->
         (7, "warm_start must be a sweep's name, a Result or a list of (params, value), but got 7"),
         ([({"x": 1, "n": 0},)], "warm_start[0] must be (params, value)"),
         ([({"x": 1, "n": 0}, "good")], "warm_start[0] value must be a number, but got 'good'"),
-        ([({"x": 1, "n": 0}, float("inf"))], "the results given has no finite value of 'score'"),
+        ([({"x": 1, "n": 0}, float("inf"))], "the list given has no finite value of 'score'"),
+        ([({"x": 1, "n": 0}, 10**400)], "warm_start[0] value must be a number, but got a whole"),
+        ([({"x": 1, "n": 0}, True)], "warm_start[0] value must be a number, but got True"),
+        ("", "warm_start must not be empty"),
+        ("/", "warm_start must be NAME or STORAGE/NAME, but got '/'"),
     ],
 )
 def test_results_that_are_none_are_refused(tmp_path: Path, given: Any, message: str) -> None:  # noqa: ANN401  (anything)
@@ -154,9 +159,18 @@ def test_results_that_are_none_are_refused(tmp_path: Path, given: Any, message: 
     assert message in str(caught.value)
 
 
+def test_values_may_be_numbers_of_any_library(tmp_path: Path) -> None:
+    """As those that are reported."""
+    point = {"x": 0.5, "n": 0}
+    made = sweep(tmp_path, warm_start=[(point, np.float32(0.5)), (point, np.array([2]))])
+    assert [0.5, 2.0] == [each.value for each in made.spec.earlier]
+
+
 @pytest.mark.parametrize(
     ("points", "message"),
     [
+        (7, "try_first must be a list, but got 7"),
+        ({"x": 0.5, "n": 0}, "try_first must be a list, but got {"),
         ([{"x": 0.5}], "try_first[0]: params must have a value for 'n', but got ['x']"),
         ([{"x": 0.5, "n": 0, "m": 1}], "try_first[0]: params has no key 'm'"),
         ([{"x": 2, "n": 0}], "try_first[0]: x: uniform value must be from 0 to 1, but got 2"),
