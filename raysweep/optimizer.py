@@ -19,6 +19,7 @@ from raysweep.core.history import Goal, History, Track
 from raysweep.core.samplers import Observation, Random, Sampler, trial_seed
 from raysweep.core.space import Expression, Space
 from raysweep.core.spec import Earlier, Limits, Objective, SweepSpec, drawn_points
+from raysweep.core.suiting import suited
 from raysweep.errors import ExhaustedError, MetricError, NoTrialCompletedError, UserError
 from raysweep.runtime import metrics
 from raysweep.runtime.proposals import check as check_sampler
@@ -108,13 +109,13 @@ class Optimizer:
         sampler = Random() if sampler is None else sampler
         seed = getattr(sampler, "seed", None)  # of what is no sampler, the spec says so
         space = space if isinstance(space, Space) else Space(checks.mapping("space", space))
-        self.notices: tuple[str, ...] = ()
+        begins: tuple[str, ...] = ()
         earlier: tuple[Earlier, ...] = ()
         if warm_start is not None:
             place = storage or default_storage()
             earlier, line = results_of(warm_start, space=space, objective=objective, storage=place)
-            self.notices = (line,)
-        self.spec = SweepSpec(
+            begins = (line,)
+        spec = SweepSpec(
             name="optimizer",
             space=space,
             objective=objective,
@@ -124,6 +125,8 @@ class Optimizer:
             try_first=drawn_points("initial", space, initial),
             earlier=earlier,
         )
+        self.spec, why = suited(spec)
+        self.notices: tuple[str, ...] = (*why, *begins)
         check_sampler(self.spec)
         self._asked: list[Asked] = []
         self._ended: set[int] = set()

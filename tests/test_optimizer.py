@@ -204,6 +204,15 @@ def test_travels(tmp_path: Any) -> None:  # noqa: ANN401, ARG001  (a path)
     assert opt.ask() == again.ask()
 
 
+def test_auto_says_what_it_chose() -> None:
+    """As in a sweep that does not know how many trials it will have."""
+    opt = optimizer(rs.Auto(seed=7))
+    assert rs.Bayesian(seed=7) == opt.spec.sampler
+    assert (
+        "sampler auto is bayesian: it needs the fewest trials for numbers and a few options",
+    ) == (opt.notices)
+
+
 def test_a_name_is_no_sampler() -> None:
     """The error says what is."""
     with pytest.raises(rs.SpecError, match=r"sampler must be one of .* but got 'bayesian'"):

@@ -80,6 +80,18 @@ def test_says_how_many(earlier: Result, tmp_path: Path) -> None:
     assert ("warm start: begins with the 5 results of sweep 'earlier'",) == made.notices
 
 
+def test_auto_chooses_one_that_learns(tmp_path: Path) -> None:
+    """Where it would go through the few combinations that there are; what holds is said, once."""
+    made = sweep(tmp_path, space={"n": rs.randint(6)}, sampler=rs.Auto(seed=1))
+    assert "grid" == made.spec.sampler.kind
+    for n in range(2):
+        made.warm_start([({"n": n}, 0.5)])
+        assert rs.Bayesian(seed=1) == made.spec.sampler
+        chosen, begins = made.notices
+        assert chosen.startswith("sampler auto is bayesian")
+        assert begins.startswith("warm start: begins with the 1 results")
+
+
 def test_what_lies_outside_of_the_space_is_left_out(earlier: Result, tmp_path: Path) -> None:
     """And the line says how many of how many, and why."""
     made = sweep(tmp_path, warm_start=earlier, space={"x": rs.uniform(0.4, 1), "n": rs.randint(4)})

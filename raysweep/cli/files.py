@@ -79,10 +79,9 @@ def load(
             f"--environments is for Azure ML jobs, and {file} is Python: give it to rs.load(...)"
         )
     sweep = found_in(_imported(file))
-    if sampler is not None:
-        replacement = named(sampler, sweep.spec.sampler.seed)
-        sweep.spec = dataclasses.replace(sweep.spec, sampler=replacement)
-    sweep.spec = changed(sweep.spec, {**settings, **given})
+    proposes = sweep.asked if sampler is None else named(sampler, sweep.asked.seed)
+    spec = dataclasses.replace(sweep.spec, sampler=proposes)
+    sweep.settle(changed(spec, {**settings, **given}))
     check_sampler(sweep.spec)
     if warm_start is not None:
         sweep.warm_start(warm_start, storage=storage)
