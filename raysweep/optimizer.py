@@ -25,7 +25,7 @@ from raysweep.runtime import metrics
 from raysweep.runtime.proposals import check as check_sampler
 from raysweep.runtime.proposals import draw
 from raysweep.storage.folder import default_storage
-from raysweep.warm_start import WarmStart, results_of
+from raysweep.warm_start import WarmStart, refuse_gone_through, results_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +128,8 @@ class Optimizer:
         self.spec, why = suited(spec)
         self.notices: tuple[str, ...] = (*why, *begins)
         check_sampler(self.spec)
+        if earlier:
+            refuse_gone_through(self.spec)
         self._asked: list[Asked] = []
         self._ended: set[int] = set()
         self._history = History(objective.goal, Track.NONE)

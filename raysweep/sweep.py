@@ -26,7 +26,7 @@ from raysweep.runtime.proposals import check as check_sampler
 from raysweep.runtime.proposals import draw
 from raysweep.runtime.screen import ScreenKind
 from raysweep.storage.folder import SweepFolder, default_storage, find_sweep, made
-from raysweep.warm_start import WarmStart, results_of
+from raysweep.warm_start import WarmStart, refuse_gone_through, results_of
 
 
 class Runnable(ABC):
@@ -103,6 +103,7 @@ class Runnable(ABC):
         sampler = self.asked if isinstance(self.asked, Auto) else self.spec.sampler
         self.settle(dataclasses.replace(self.spec, sampler=sampler, earlier=earlier))
         self._begins = (line,)
+        refuse_gone_through(self.spec)
 
     def preview(self, count: int = 5) -> list[dict[str, Any]]:
         """The parameters of the first trials, as a sampler that learns nothing yet proposes them."""

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 from raysweep.core import checks
 from raysweep.core.space import Space
-from raysweep.core.spec import Earlier, Objective
+from raysweep.core.spec import Earlier, Objective, SweepSpec
 from raysweep.errors import MetricError, SpecError
 from raysweep.result import Result
 from raysweep.runtime import metrics
@@ -54,6 +54,22 @@ def results_of(
             " another, or begin without"
         )
     return _fitting(what, pairs, space)
+
+
+def refuse_gone_through(spec: SweepSpec) -> None:
+    """Refuse results after which the sampler has nothing left to propose.
+
+    Raises:
+        SpecError: they hold every combination of the space, and the sampler proposes none twice.
+    """
+    size = spec.sampler.size(spec.space)
+    if size is None or spec.try_first:
+        return
+    if len({spec.space.to_unit(each.params).tobytes() for each in spec.earlier}) >= size:
+        raise SpecError(
+            f"warm start: all {size:,} combinations of this search space have a result already, and"
+            f" the {spec.sampler.kind} sampler tries none twice; widen the space, or begin without"
+        )
 
 
 def _found(name: str, storage: str) -> Any:  # noqa: ANN401  (a sweep's folder)

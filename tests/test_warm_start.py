@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import raysweep as rs
+from raysweep.core.samplers import Sampler
 from raysweep.core.spec import SweepSpec
 from raysweep.errors import SweepNotFoundError
 from raysweep.result import Result
@@ -169,6 +170,19 @@ def test_results_that_are_none_are_refused(tmp_path: Path, given: Any, message: 
     with pytest.raises(rs.SpecError) as caught:
         sweep(tmp_path, warm_start=given)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("sampler", [rs.Bayesian(), rs.Tpe(), rs.Auto()])
+def test_a_space_that_has_been_gone_through_is_refused(tmp_path: Path, sampler: Sampler) -> None:
+    """A sweep without a trial would be all that comes of it; two of three leave one to try."""
+    results = [({"n": n}, 0.5) for n in (0, 1, 1, 2)]
+    space = {"n": rs.randint(3)}
+    with pytest.raises(rs.SpecError, match="all 3 combinations of this search space have a result"):
+        sweep(tmp_path, sampler=sampler, space=space, warm_start=results)
+    with pytest.raises(rs.SpecError, match="all 3 combinations of this search space have a result"):
+        rs.Optimizer(space, rs.maximize("score"), sampler, warm_start=results)
+    left = rs.Optimizer(space, rs.maximize("score"), sampler, warm_start=results[:3])
+    assert {"n": 2} == left.ask().params
 
 
 def test_values_may_be_numbers_of_any_library(tmp_path: Path) -> None:

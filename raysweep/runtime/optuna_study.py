@@ -142,6 +142,11 @@ def _check_options(sampler: Optuna, kind: type[optuna.samplers.BaseSampler]) -> 
 def _check_parameters(sampler: Optuna, space: Space) -> None:
     """Refuse parameters, inside of options too, that a sampler could not go through."""
     grid = sampler.options.get("search_space", {})
+    if sampler.sampler == "GridSampler" and not isinstance(grid, Mapping):
+        raise SpecError(
+            f"optuna's GridSampler: search_space must have a list of values for each parameter, but"
+            f" got {checks.described(grid)}; rs.Grid() needs no list"
+        )
     for parameter in parameters_of(space):
         if sampler.sampler == "GridSampler" and parameter.name not in grid:
             raise SpecError(

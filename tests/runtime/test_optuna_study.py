@@ -330,6 +330,10 @@ class TestRefused:
             (lambda: Optuna("BruteForceSampler"), "needs values to count, but 'x' has no steps"),
             (lambda: Optuna("GridSampler"), "search_space, but 'x' is not there; rs.Grid() needs no list"),
             (
+                lambda: Optuna("GridSampler", options={"search_space": 3}),
+                "search_space must have a list of values for each parameter, but got 3 (int)",
+            ),
+            (
                 lambda: Optuna("GridSampler", options={"search_space": {"x": [2]}}),
                 "GridSampler leaves the search space: x: uniform value must be from 0 to 1, but got 2",
             ),
