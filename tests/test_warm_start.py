@@ -185,6 +185,14 @@ def test_a_space_that_has_been_gone_through_is_refused(tmp_path: Path, sampler: 
     assert {"n": 2} == left.ask().params
 
 
+def test_more_points_than_trials_are_told(tmp_path: Path) -> None:
+    """The sweep may be given more trials later; what is left out is said."""
+    points = [{"x": x / 8, "n": 0} for x in range(8)]
+    made = sweep(tmp_path, try_first=points)
+    assert ("try_first has 8 points for 6 trials: the last 2 are not tried",) == made.notices
+    assert () == sweep(tmp_path, try_first=points[:6]).notices
+
+
 def test_values_may_be_numbers_of_any_library(tmp_path: Path) -> None:
     """As those that are reported."""
     point = {"x": 0.5, "n": 0}

@@ -13,10 +13,22 @@ from raysweep.core.spec import SweepSpec
 
 
 def suited(spec: SweepSpec) -> tuple[SweepSpec, tuple[str, ...]]:
-    """The spec with what its `Auto` chooses, and why, for people; any other as it is."""
+    """The spec with what its `Auto` chooses, any other as it is; and what to say of it to people."""
     most, learning = spec.limits.max_total_trials, bool(spec.earlier)
     sampler, why = suiting(spec.sampler, spec.space, most, learning=learning)
-    return dataclasses.replace(spec, sampler=sampler), why
+    if sampler is not spec.sampler:
+        spec = dataclasses.replace(spec, sampler=sampler)
+    return spec, (*why, *_untried(spec))
+
+
+def _untried(spec: SweepSpec) -> tuple[str, ...]:
+    """A line where there are more points to try first than there will be trials."""
+    given, most = len(spec.try_first), spec.total_trials
+    if most is None or given <= most:
+        return ()
+    return (
+        f"try_first has {given} points for {most} trials: the last {given - most} are not tried",
+    )
 
 
 def suiting(
