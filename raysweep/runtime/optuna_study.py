@@ -34,7 +34,7 @@ from optuna.trial import TrialState
 
 from raysweep.core import checks
 from raysweep.core.expressions import opened
-from raysweep.core.samplers import Observation, Optuna
+from raysweep.core.samplers import Observation, Optuna, Random
 from raysweep.core.samplers.sampler import point_generator
 from raysweep.core.space import (
     Choice,
@@ -65,6 +65,9 @@ EXHAUSTIVE = frozenset({"BruteForceSampler", "GridSampler"})
 STEADY = EXHAUSTIVE | {"QMCSampler", "RandomSampler"}
 # Who begin a sequence that goes on: another seed would be another sequence.
 SEQUENTIAL = frozenset({"GridSampler", "QMCSampler"})
+
+FIRST = 10  # trials that a sampler sees before it learns, unless its options say otherwise
+MOST_REHEARSED = 100  # trials: who learns later than that is not waited for
 
 # What stands in the annotation of an argument that is no plain data.
 OBJECTS = ("Callable", "BaseSampler", "BaseCrossover", "BaseMutation", "FrozenTrial", "ndarray")
@@ -113,6 +116,8 @@ def check(sampler: Optuna, space: Space) -> None:
     try:
         with _quietly():
             params = _Study(sampler, space, 0, first=0).propose((), 0)
+            if sampler.sampler not in STEADY | NEEDS.keys():
+                _rehearse(sampler, space)
     except Exception as error:  # whatever it is that Optuna raises
         raise SpecError(
             f"optuna's {sampler.sampler} cannot be used with the options {sampler.options} for"
@@ -120,6 +125,17 @@ def check(sampler: Optuna, space: Space) -> None:
         ) from error
     if params is not None:
         _check_proposed(sampler, space, params)
+
+
+def _rehearse(sampler: Optuna, space: Space) -> None:
+    """Have it learn from made-up trials: some options are looked at only then."""
+    first = sampler.options.get("n_startup_trials", FIRST)
+    count = 1 + int(min(max(first, 0), MOST_REHEARSED))
+    known = [
+        Observation(trial=trial, params=Random().propose(space, (), trial, 0), score=float(trial))
+        for trial in range(count)
+    ]
+    _Study(sampler, space, 0, first=0).propose(known, count)
 
 
 def _check_options(sampler: Optuna, kind: type[optuna.samplers.BaseSampler]) -> None:

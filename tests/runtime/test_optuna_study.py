@@ -326,6 +326,7 @@ class TestRefused:
             (lambda: Optuna("PartialFixedSampler"), "optuna has no sampler 'PartialFixedSampler'"),
             (lambda: Optuna(options={"n_startup": 3}), "has no key 'n_startup'; did you mean 'n_startup_trials'"),
             (lambda: Optuna(options={"n_startup_trials": "x"}), "{'n_startup_trials': 'x'} for this space: TypeError"),
+            (lambda: Optuna(options={"n_ei_candidates": 0}), "{'n_ei_candidates': 0} for this space: "),
             (lambda: Optuna(options={"gamma": "x"}), "gamma is an object of Python's"),
             (lambda: Optuna("BruteForceSampler"), "needs values to count, but 'x' has no steps"),
             (lambda: Optuna("GridSampler"), "search_space, but 'x' is not there; rs.Grid() needs no list"),
