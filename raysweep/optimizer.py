@@ -15,10 +15,11 @@ from typing import Any, overload
 
 from raysweep.core import checks
 from raysweep.core.events import Params
-from raysweep.core.history import Goal, History, Track
+from raysweep.core.history import History, Track
 from raysweep.core.samplers import Observation, Random, Sampler, trial_seed
 from raysweep.core.space import Expression, Space
 from raysweep.core.spec import Earlier, Limits, Objective, SweepSpec, drawn_points
+from raysweep.core.standing import observed
 from raysweep.core.suiting import suited
 from raysweep.errors import ExhaustedError, MetricError, NoTrialCompletedError, UserError
 from raysweep.runtime import metrics
@@ -80,7 +81,8 @@ class Optimizer:
     Args:
         space: parameter name -> expression, such as `rs.loguniform(1e-4, 1e-1)`.
         objective: `rs.maximize("accuracy")` or `rs.minimize("loss")`.
-        sampler: proposes the values; `rs.Random()` unless given.
+        sampler: proposes the values; `rs.Random()` unless given. `rs.Auto()` chooses by the space,
+            and says why in `notices`.
         initial: parameters of the first trials.
         warm_start: results that a sampler that learns begins with, as `rs.Sweep` takes them: a
             `Result`, a sweep's name, or a list of (params, value).
@@ -244,18 +246,10 @@ class Optimizer:
 
     def _observations(self) -> list[Observation]:
         """What the sampler may know."""
-        return [self._observation(trial) for trial in self._asked]
-
-    def _observation(self, trial: Asked) -> Observation:
-        sign = 1 if self._history.goal is Goal.MAXIMIZE else -1
-        best = self._history.best(trial.number)
-        return Observation(
-            trial=trial.number,
-            params=trial.params,
-            score=None if best is None else sign * best,
-            pending=trial.number not in self._ended,
-            curve=tuple(sign * value for value in self._history.curve(trial.number)),
-        )
+        return [
+            observed(self._history, n, trial.params, pending=n not in self._ended)
+            for n, trial in enumerate(self._asked)
+        ]
 
 
 def _copied(trial: Asked) -> Asked:

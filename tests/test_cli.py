@@ -597,6 +597,18 @@ def test_auto_chooses_for_what_the_command_line_asks(
     assert all(line.startswith(start) for line, start in zip(said, notices, strict=True))
 
 
+@pytest.mark.parametrize(
+    "asked", [("--sampler", "auto"), ("--set", 'sampler={"type": "auto", "seed": 7}')]
+)
+def test_auto_chooses_where_the_command_line_asks_for_it(
+    file: Path, asked: tuple[str, ...]
+) -> None:
+    """As it does in the file."""
+    done = run("validate", file, "-o", "json", *asked)
+    assert {"type": "tpe", "seed": 7} == json.loads(done.stdout)["sampler"]
+    assert "sampler auto is tpe" in done.stderr
+
+
 def test_settings_change_parts_of_the_spec(file: Path) -> None:
     """Numbers, words, whole parts: by dotted path."""
     spec = changed(

@@ -5,6 +5,7 @@ One rule: every run is kept when it is done; begun again, the benchmark goes on 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.metadata
 import os
@@ -15,6 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import click
+
+# Before numpy comes in, which looks at them once: asks are timed in this process.
+os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
+
 import ray
 import suites
 from contenders import CONTENDERS
@@ -22,6 +27,7 @@ from plan import Job, races, sweeps
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from store import LATENCIES, RACES, SWEEPS, Store, write
+from summary import LATENCY
 
 import raysweep
 
@@ -39,6 +45,7 @@ ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_
 POLICIES = ("none", "bandit", "median", "truncation", "asha", "one-epoch-3")
 
 
+@functools.cache
 def version(contender: str) -> str:
     """What makes a contender what it is: a package's version, for ours the code itself."""
     if contender.startswith("optuna"):
@@ -234,7 +241,6 @@ def main(  # noqa: PLR0917  (click names them)
     """
     import report  # noqa: PLC0415  (matplotlib: not for --help)
 
-    os.environ |= ONE_THREAD
     console = Console(stderr=True)
 
     def connect() -> None:
@@ -252,7 +258,7 @@ def main(  # noqa: PLR0917  (click names them)
         )
         _run_missing(Store(out, "early", SWEEPS), wanted, connect, console)
     if "latency" in chosen:
-        _time_asks(contenders, out / report.LATENCY)
+        _time_asks(contenders, out / LATENCY)
     report.show(out)
 
 

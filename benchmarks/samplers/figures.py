@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from store import Row
 
 Array = npt.NDArray[np.float64]
+Run = tuple[str, int]  # a task and a seed
 
 RESAMPLES = 4_000
 LEVEL = 0.95
@@ -39,12 +41,12 @@ class Runs:
     contender: str
     workers: int
     version: str
-    regrets: Mapping[tuple[str, int], Array]  # by task and seed: after each trial
-    ends: Mapping[tuple[str, int], Array]  # virtual seconds
+    regrets: Mapping[Run, Array]  # by task and seed: after each trial
+    ends: Mapping[Run, Array]  # virtual seconds
     asks: Array  # seconds, shape (runs, trials); NaN past a run's budget
     busy: Array  # share of the workers' time, shape (runs,)
 
-    def at(self, trials: int) -> dict[tuple[str, int], float]:
+    def at(self, trials: int) -> dict[Run, float]:
         """The regret after so many trials, of the runs that had as many."""
         return {
             key: float(values[trials - 1])
@@ -77,7 +79,7 @@ def _runs(key: tuple[str, int], rows: list[Row]) -> Runs:
     )
 
 
-def mean(values: Mapping[tuple[str, int], float]) -> Interval:
+def mean(values: Mapping[Run, float]) -> Interval:
     """The mean over tasks of the means over seeds, with its interval."""
     tasks = sorted({task for task, _ in values})
     table = [np.array([v for (task, _), v in values.items() if task == name]) for name in tasks]
@@ -89,22 +91,34 @@ def mean(values: Mapping[tuple[str, int], float]) -> Interval:
         ]
     )
     tasks_drawn = random.integers(len(table), size=means.shape)
-    drawn = np.take_along_axis(means, tasks_drawn, axis=1).mean(axis=1)
+    # A task that is drawn twice has other seeds each time: the same ones would widen the interval.
+    seeds_drawn = random.integers(RESAMPLES, size=means.shape)
+    drawn = means[seeds_drawn, tasks_drawn].mean(axis=1)
     low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(
         mean=float(np.mean([each.mean() for each in table])), low=float(low), high=float(high)
     )
 
 
-def difference(
-    ours: Mapping[tuple[str, int], float], theirs: Mapping[tuple[str, int], float]
-) -> Interval | None:
-    """How much lower ours is, paired by task and seed; below 0 is better. None: nothing is common."""
-    common = ours.keys() & theirs.keys()
-    return mean({key: ours[key] - theirs[key] for key in common}) if common else None
+def paired(*runs: Mapping[Run, Any]) -> list[dict[Run, Any]]:
+    """Of each what all of them have: the same tasks and seeds."""
+    common = sorted(set.intersection(*(set(each) for each in runs)))
+    return [{key: each[key] for key in common} for each in runs]
 
 
-def by_task(values: Mapping[tuple[str, int], float]) -> dict[str, float]:
+def differences(ours: Mapping[Run, float], theirs: Mapping[Run, float]) -> dict[Run, float]:
+    """How much lower ours is, where both ran; below 0 is better."""
+    mine, others = paired(ours, theirs)
+    return {key: mine[key] - others[key] for key in mine}
+
+
+def difference(ours: Mapping[Run, float], theirs: Mapping[Run, float]) -> Interval | None:
+    """The mean of that. None: nothing is common."""
+    found = differences(ours, theirs)
+    return mean(found) if found else None
+
+
+def by_task(values: Mapping[Run, float]) -> dict[str, float]:
     """The mean over seeds of each task."""
     found: dict[str, list[float]] = {}
     for (task, _), value in values.items():
@@ -112,15 +126,19 @@ def by_task(values: Mapping[tuple[str, int], float]) -> dict[str, float]:
     return {task: float(np.mean(each)) for task, each in sorted(found.items())}
 
 
-def ranks(contenders: Mapping[str, Mapping[tuple[str, int], float]]) -> dict[str, float]:
-    """The mean rank of each over the tasks, 1 for the best; ties share."""
+def ranks(contenders: Mapping[str, Mapping[Run, float]]) -> tuple[dict[str, float], int]:
+    """The mean rank of each over the tasks, 1 for the best, ties share; and how many tasks there are.
+
+    Of what all have run; without any such task there are no ranks.
+    """
     from scipy.stats import rankdata  # noqa: PLC0415  (the report only)
 
-    tables = {name: by_task(values) for name, values in contenders.items()}
-    common = set.intersection(*(set(table) for table in tables.values()))
-    rows = np.array([[table[task] for table in tables.values()] for task in sorted(common)])
+    tables = [by_task(values) for values in paired(*contenders.values())]
+    rows = np.array([[table[task] for table in tables] for task in tables[0]])
+    if not len(rows):
+        return {}, 0
     mean_ranks = np.mean([rankdata(row) for row in rows], axis=0)
-    return dict(zip(tables, map(float, mean_ranks), strict=True))
+    return dict(zip(contenders, map(float, mean_ranks), strict=True)), len(rows)
 
 
 def critical_difference(contenders: int, tasks: int) -> float:
@@ -131,16 +149,25 @@ def critical_difference(contenders: int, tasks: int) -> float:
     return float(q * np.sqrt(contenders * (contenders + 1) / (6 * tasks)))
 
 
-def speed_up(runs: Runs, random: Runs, trials: int) -> float | None:
-    """How many times as many trials random takes for the same mean regret; None: more than it had."""
-    goal = np.mean([*runs.at(trials).values()])
-    curve = mean_curve(random)
+def speed_up(runs: Runs, random: Runs, trials: int) -> tuple[float, bool] | None:
+    """How many times as many trials random takes for the same mean regret, on the same tasks and seeds.
+
+    With whether it got there: otherwise it takes more than that. None: they have nothing in common.
+    """
+    mine, theirs = paired(runs.at(trials), random.regrets)
+    if not mine:
+        return None
+    goal = np.mean([*by_task(mine).values()])
+    curve = mean_curve(theirs)
     reached = np.flatnonzero(curve <= goal)
-    return float((reached[0] + 1) / trials) if len(reached) else None
+    return (float(reached[0] + 1 if len(reached) else len(curve)) / trials, bool(len(reached)))
 
 
-def mean_curve(runs: Runs) -> Array:
-    """The mean regret over all runs after each trial; as long as the shortest run."""
-    shortest = min(len(values) for values in runs.regrets.values())
-    curve: Array = np.mean([values[:shortest] for values in runs.regrets.values()], axis=0)
+def mean_curve(regrets: Mapping[Run, Array]) -> Array:
+    """The mean over tasks of the regret after each trial; as long as the shortest run."""
+    shortest = min(len(values) for values in regrets.values())
+    tasks: dict[str, list[Array]] = {}
+    for (task, _), values in regrets.items():
+        tasks.setdefault(task, []).append(values[:shortest])
+    curve: Array = np.mean([np.mean(few, axis=0) for few in tasks.values()], axis=0)
     return curve

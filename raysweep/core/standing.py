@@ -6,6 +6,8 @@ One rule: asking changes nothing. What moves a sweep on is `raysweep.core.state`
 from __future__ import annotations
 
 import math
+import operator
+from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
@@ -17,6 +19,7 @@ from raysweep.core.events import (
     AttemptId,
     Event,
     Exchanged,
+    Params,
     Stop,
     SweepTimedOut,
     TrialsTimedOut,
@@ -47,6 +50,23 @@ class News(NamedTuple):
 
     ended: int  # trials
     reports: int
+
+
+def observed(
+    history: History, trial: int, params: Params, *, pending: bool, stopped: bool = False
+) -> Observation:
+    """What a sampler that learns may know of a trial: its values turned so that greater is better."""
+    best, values = history.best(trial), history.curve(trial)
+    turns = history.goal is Goal.MINIMIZE
+    return Observation(
+        trial=trial,
+        params=params,
+        score=-best if turns and best is not None else best,
+        pending=pending,
+        stopped=stopped,
+        # Eight bytes a value, where a tuple of them takes 32: of each ended trial it is kept.
+        curve=array("d", map(operator.neg, values) if turns else values) if values else (),
+    )
 
 
 class Standing:
@@ -166,13 +186,16 @@ class Standing:
         """What a sampler that learns may know: every trial so far, by number.
 
         What is known of an ended trial stays as it is and is looked at once, so that asking costs
-        as much as there are trials that have not ended.
+        as much as there are trials that have not ended. Of one with no news the same object comes
+        again, so that nobody need be told.
 
         Args:
             but: the trial that is to be proposed anew, which knows nothing of itself.
         """
         for number in self._unsettled:
-            self._observed[number] = self._observation(self.trials[number])
+            before, now = self._observed[number], self._observation(self.trials[number])
+            if now.params is not before.params or now != before:  # True would equal 1
+                self._observed[number] = now
         fresh = range(len(self._observed), len(self.trials))
         self._observed += [self._observation(self.trials[number]) for number in fresh]
         self._unsettled += fresh
@@ -183,15 +206,12 @@ class Standing:
         return known
 
     def _observation(self, trial: Trial) -> Observation:
-        sign = 1 if self.history.goal is Goal.MAXIMIZE else -1
-        best = self.history.best(trial.number)
-        return Observation(
-            trial=trial.number,
-            params=trial.params,
-            score=None if best is None else sign * best,
+        return observed(
+            self.history,
+            trial.number,
+            trial.params,
             pending=trial.state not in TERMINAL,
             stopped=trial.state is TrialState.STOPPED,
-            curve=tuple(sign * value for value in self.history.curve(trial.number)),
         )
 
     def due(self, now: float) -> list[Event]:

@@ -91,7 +91,7 @@ class Controller:
             self._state,
             apply=self._apply,
             now=self._clock.now,
-            size=lambda: self._crew.size,
+            size=lambda: self._crew.expected,
         )
         self._open(charge)
 

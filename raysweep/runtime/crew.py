@@ -71,6 +71,15 @@ class Crew:
         """How many slots stand."""
         return len(self._standing)
 
+    @property
+    def expected(self) -> int:
+        """How many slots run trials or soon will: not those that may wait for room on the cluster."""
+        return len(self._standing) - len(self._starting) + self._soon(time.monotonic())
+
+    def _soon(self, now: float) -> int:
+        """How many slots are about to answer for the first time."""
+        return sum(now - since < LONG_START for since in self._starting.values())
+
     def leaves_in(self, number: int, incarnation: int) -> float | None:
         """Seconds until a slot's machine is taken away; None when it stays, as far as one knows."""
         node = self._nodes.get((number, incarnation), "")
@@ -110,7 +119,7 @@ class Crew:
             self._draining = await asyncio.to_thread(cluster.draining)
             self._noticed = now
         wanted = state.slots_wanted()
-        starting = sum(now - since < LONG_START for since in self._starting.values())
+        starting = self._soon(now)
         for number in range(self._room if wanted is None else min(wanted, self._room)):
             if starting >= self._at_a_time:
                 break

@@ -41,23 +41,39 @@ class Question:
 
 
 class SamplerProcess:
-    """The controller's side; its methods block, and are called one at a time."""
+    """The controller's side; its methods block, and are called one at a time, but for `close`."""
 
     def __init__(self, spec: SweepSpec) -> None:
         self._spec = spec
         self._process: subprocess.Popen[bytes] | None = None
         self._told: dict[int, Observation] = {}  # by trial
+        self._busy = threading.Lock()  # held while it is asked
+        self._starting = threading.Lock()  # so that none is started once it is closed
+        self._closed = False
 
     def propose(self, numbers: range, known: Sequence[Observation]) -> Answer:
         """Trials of these numbers, from what is known."""
-        for _ in range(TRIES):
-            try:
-                return self._ask(numbers, known)
-            except (EOFError, OSError, pickle.UnpicklingError):
-                ending = self.close()
+        with self._busy:
+            for _ in range(TRIES):
+                try:
+                    return self._ask(numbers, known)
+                except (EOFError, OSError, pickle.UnpicklingError):
+                    ending = self._end()
         return Answer(error=f"the sampler's process ended twice: {ending}")
 
     def close(self) -> str:
+        """End the process, if there is one, for good; how it ended, in words.
+
+        One that is at an answer is killed, and whoever waits for that is told of an error.
+        """
+        with self._starting:
+            self._closed, process = True, self._process
+        if process is not None and self._busy.locked():
+            process.kill()
+        with self._busy:
+            return self._end()
+
+    def _end(self) -> str:
         """End the process, if there is one; how it ended, in words."""
         process, self._process, self._told = self._process, None, {}
         if process is None:
@@ -90,15 +106,20 @@ class SamplerProcess:
 
     def _started(self) -> subprocess.Popen[bytes]:
         """The process; a new one is told the spec."""
-        if self._process is None:
+        with self._starting:
+            if self._closed:
+                raise EOFError
+            if self._process is not None:
+                return self._process
             self._process = subprocess.Popen(  # noqa: S603  (our own module)
                 # Not the working directory: somebody's queue.py there is not Python's.
                 [sys.executable, "-P", "-c", _program()],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
+                start_new_session=True,  # Ctrl-C in a terminal is its client's alone
             )
-            assert self._process.stdin is not None
-            pickle.dump(self._spec.to_dict(), self._process.stdin)
+        assert self._process.stdin is not None
+        pickle.dump(self._spec.to_dict(), self._process.stdin)
         return self._process
 
 

@@ -27,13 +27,13 @@ log = logging.getLogger(__name__)
 
 
 class Proposer(Protocol):
-    """Answers for a sampler; its methods block, and are called one at a time."""
+    """Answers for a sampler; its methods block, and are called one at a time, but for `close`."""
 
     def propose(self, numbers: range, known: Sequence[Observation]) -> Answer:
         """Trials of these numbers, from what is known."""
 
     def close(self) -> object:
-        """Let go of whatever is held for it."""
+        """Let go of whatever is held for it, even in the middle of an answer."""
 
 
 class InThisProcess:
@@ -69,7 +69,8 @@ class Sampling:
             state: where it stands.
             apply: takes an event.
             now: the sweep's own time.
-            size: how many slots there are, or are about to be.
+            size: how many slots there are, or are about to be; one that waits for room on a cluster
+                that others use is none, or trials would be proposed for it that learn of nothing.
         """
         self._state = state
         self._apply = apply
@@ -96,22 +97,35 @@ class Sampling:
         """
         try:
             if not self._state.all_proposed:  # whatever is to be started for it is there then
-                await asyncio.to_thread(self._proposer.propose, range(0), ())
+                await self._answer(range(0), (), over)
             while not over():
-                if paused() or not await self._asked():
+                if paused() or not await self._asked(over):
                     self._cause.clear()
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(self._cause.wait(), LOOK)
         finally:
             await asyncio.to_thread(self._proposer.close)
 
-    async def _asked(self) -> bool:
+    async def _answer(
+        self, numbers: range, known: Sequence[Observation], over: Callable[[], bool]
+    ) -> Answer | None:
+        """What the sampler answers; None if all is over before."""
+        asked = asyncio.create_task(asyncio.to_thread(self._proposer.propose, numbers, known))
+        while not over():
+            done, _ = await asyncio.wait({asked}, timeout=LOOK)
+            if done:
+                return asked.result()
+        return None
+
+    async def _asked(self, over: Callable[[], bool]) -> bool:
         """Ask what there is to ask; False when there is nothing, or never will be."""
         began = time.monotonic()
         ask = self._asking.next(self._state, self._size(), began)
         if ask is None:
             return False
-        answer = await asyncio.to_thread(self._proposer.propose, ask.numbers, ask.known)
+        answer = await self._answer(ask.numbers, ask.known, over)
+        if answer is None:
+            return False
         if answer.error:
             log.error("the sampler failed: %s\n%s", answer.error, answer.trace)
             self._apply(SamplerFailed(time=self._now(), error=answer.error))

@@ -13,10 +13,10 @@ import latency
 import numpy as np
 import pytest
 import race
-import report
+import summary
 import tables
 from plan import Job, races
-from store import RACES, SWEEPS, Store
+from store import RACES, SWEEPS, Store, about
 
 from raysweep.cli.benching import SUITE
 
@@ -77,6 +77,25 @@ class TestStore:
         store.merge()
         assert [("2", 1)] == [(each["version"], each["seed"]) for each in store.rows()]
 
+    def test_files_of_longer_runs_lie_side_by_side(self, tmp_path: Path) -> None:
+        """What is run once more, for longer, is new each time that it is kept."""
+        store = Store(tmp_path, "race", RACES)
+        store.add([row("ours", 0, [0.5]), row("ours", 1, [0.5])])
+        store.add([row("ours", 0, [0.5, 0.4])])
+        store.add([row("ours", 1, [0.5, 0.4])])
+        assert [2, 2] == [each["budget"] for each in Store(tmp_path, "race", RACES).rows()]
+
+    def test_what_runs_were_made_with_stays_when_they_are_merged(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """On another machine, of which later runs are: both are told, once each."""
+        kept = Store(tmp_path, "race", RACES)
+        for machine in ("laptop", "cluster", "cluster"):
+            monkeypatch.setattr("store._about", lambda made=machine: {"machine": made})
+            kept.add([row("ours", 0, [0.5])])
+            kept.merge()
+        assert {"machine": "laptop; cluster"} == about(tmp_path)
+
     def test_kinds_of_runs_lie_side_by_side(self, tmp_path: Path) -> None:
         """Neither takes the other's."""
         Store(tmp_path, "race", RACES).add([row("ours", 0, [0.5])])
@@ -131,7 +150,23 @@ class TestFigures:
     def test_ranks_share_ties(self) -> None:
         """1 is the best."""
         runs = {"x": {("a", 0): 0.1}, "y": {("a", 0): 0.1}, "z": {("a", 0): 0.3}}
-        assert {"x": 1.5, "y": 1.5, "z": 3.0} == figures.ranks(runs)
+        assert ({"x": 1.5, "y": 1.5, "z": 3.0}, 1) == figures.ranks(runs)
+
+    def test_ranks_are_of_what_all_have_run(self) -> None:
+        """A seed that one has not run does not count for the others; nothing common, no ranks."""
+        runs = {"x": {("a", 0): 0.1, ("a", 1): 0.9}, "y": {("a", 0): 0.2}}
+        assert ({"x": 1.0, "y": 2.0}, 1) == figures.ranks(runs)
+        assert ({}, 0) == figures.ranks({"x": {("a", 0): 0.1}, "y": {("b", 0): 0.2}})
+
+    def test_an_interval_is_as_wide_as_the_tasks_and_seeds_make_it(self) -> None:
+        """A task that is drawn twice is not drawn with the same seeds: they are other readings."""
+        random = np.random.default_rng(1)
+        values = {(f"{task}", seed): random.normal() for task in range(40) for seed in range(4)}
+        each = np.array([*figures.by_task(values).values()])
+        within = np.reshape([*values.values()], (40, 4)).var(axis=1).mean() / 4
+        expected = 2 * 1.96 * np.sqrt((each.var() + within) / 40)
+        found = figures.mean(values)
+        assert expected == pytest.approx(found.high - found.low, rel=0.05)
 
     def test_the_critical_difference_is_demsars(self) -> None:
         """His table 5: q of five is 2.728, over 14 data sets."""
@@ -143,8 +178,25 @@ class TestFigures:
         """Random needs 4 where ours needs 2."""
         ours = figures.grouped([row("ours", 0, [0.5, 0.2])])["ours", 1]
         random = figures.grouped([row("random", 0, [0.9, 0.5, 0.3, 0.2])])["random", 1]
-        assert 2.0 == figures.speed_up(ours, random, 2)
-        assert figures.speed_up(random, ours, 1) == 1.0
+        assert (2.0, True) == figures.speed_up(ours, random, 2)
+
+    def test_a_speed_up_that_random_never_shows_is_more_than_it_had(self) -> None:
+        """And says so."""
+        ours = figures.grouped([row("ours", 0, [0.5, 0.1])])["ours", 1]
+        random = figures.grouped([row("random", 0, [0.9, 0.5, 0.3, 0.2])])["random", 1]
+        assert (2.0, False) == figures.speed_up(ours, random, 2)
+
+    def test_a_speed_up_is_of_the_same_tasks_and_seeds(self) -> None:
+        """What only random has run, much harder, makes nobody faster."""
+        ours = figures.grouped([row("ours", 0, [0.5, 0.2])])["ours", 1]
+        rows = [row("random", 0, [0.5, 0.2]), row("random", 1, [9.0, 9.0])]
+        random = figures.grouped(rows)["random", 1]
+        assert (1.0, True) == figures.speed_up(ours, random, 2)
+
+    def test_a_curve_weighs_tasks_alike(self) -> None:
+        """As the intervals about it do."""
+        regrets = {("a", seed): np.zeros(3) for seed in range(9)} | {("b", 0): np.ones(2)}
+        assert [0.5, 0.5] == figures.mean_curve(regrets).tolist()
 
 
 def test_any_prefix_of_a_plan_is_fair() -> None:
@@ -162,6 +214,16 @@ def test_optuna_is_told_what_it_did_not_ask_for() -> None:
     made.learn([(each, latency.score(each)) for each in params])
     _, asked = made.ask()
     assert asked.keys() == latency.SPACE.parameters.keys()
+
+
+def test_a_table_has_the_best_first() -> None:
+    """By number, after the most trials that there are; those with fewer come last."""
+    rows = [
+        row("bad", 0, [12.0] * 50), row("good", 0, [0.1] * 50), row("fair", 0, [2.0] * 50),
+        row("short", 0, [0.0] * 20),
+    ]  # fmt: skip
+    shown = summary.regrets(figures.grouped(rows), 1)
+    assert ["good", "fair", "bad", "short"] == [*shown.columns[0].cells]
 
 
 @pytest.mark.ray
@@ -188,6 +250,6 @@ def test_a_page_of_early_termination_marks_the_recommended_policy() -> None:
         {**common, **about, "policy": "truncation", "epochs": 900, "saved": 0.7,
          "winner_stopped": True, "regret": 0.11},
     ]  # fmt: skip
-    shown = report.early_table(rows)
+    shown = summary.early_table(rows)
     policies = [*shown.columns[0].cells]
     assert ["none", "truncation *"] == policies

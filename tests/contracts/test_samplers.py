@@ -438,6 +438,16 @@ def test_a_learning_sampler_goes_where_it_is_better(learner: Sampler) -> None:
 
 
 @every_learner
+@pytest.mark.parametrize("score", [-1e6, -1e30])
+def test_what_diverged_does_not_hide_what_the_others_tell(learner: Sampler, score: float) -> None:
+    """A loss of 1e30 beside losses of about 1: the next are where those are least."""
+    known = _known(LINE, 30)
+    known[7] = dataclasses.replace(known[7], score=score)
+    proposed = [_distance(learner.propose(LINE, known, trial, 7)) for trial in range(30, 39)]
+    assert np.quantile([_distance(each.params) for each in known], 0.25) > np.median(proposed)
+
+
+@every_learner
 def test_a_learning_sampler_answers_the_same_again(learner: Sampler) -> None:
     """The seed, the number and what is known decide."""
     known = _known(LINE, 12, pending=3)

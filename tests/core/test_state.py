@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Sequence
 
 import pytest
@@ -409,6 +410,16 @@ class TestWhatASamplerKnows:
         assert after[0] is before[0]
         assert (0.5, 0.75) == (before[1].score, after[1].score)
 
+    def test_what_has_not_changed_is_the_same_object(self) -> None:
+        """A trial that runs without a word; not one with other values, though they be equal."""
+        state = on_the_way(draft_spec(max_total_trials=2))
+        state.apply(Revised(time=2.0, trial=1, params={"x": 1}))
+        before = state.observations()
+        assert all(one is other for one, other in zip(before, state.observations(), strict=True))
+        state.apply(Revised(time=3.0, trial=1, params={"x": True}))
+        after = state.observations()
+        assert (True, True) == (after[0] is before[0], after[1].params["x"] is True)
+
     def test_an_end_is_seen_after_what_was_seen_before_it(self) -> None:
         """What was known while a trial ran gives way to what it came to."""
         state = begun(1)
@@ -416,7 +427,9 @@ class TestWhatASamplerKnows:
         assert [True] == [each.pending for each in state.observations()]
         reported(state, ID, [0.5])
         ended(state, ID)
-        expected = [Observation(trial=0, params={"x": 0.0}, score=0.5, curve=(0.25, 0.5))]
+        expected = [
+            Observation(trial=0, params={"x": 0.0}, score=0.5, curve=array("d", [0.25, 0.5]))
+        ]
         assert expected == state.observations()
 
     def test_an_attempt_that_begins_anew_is_seen_so(self) -> None:
@@ -554,8 +567,10 @@ class TestNaN:
         ended(state, ID)
         reported(state, OTHER, [0.5])
         assert [
-            Observation(trial=0, params={"x": 0.0}, curve=(INF,)),
-            Observation(trial=1, params={"x": 0.125}, score=0.5, pending=True, curve=(0.5,)),
+            Observation(trial=0, params={"x": 0.0}, curve=array("d", [INF])),
+            Observation(
+                trial=1, params={"x": 0.125}, score=0.5, pending=True, curve=array("d", [0.5])
+            ),
         ] == state.observations()
 
     def test_ties_go_to_the_lower_number(self) -> None:

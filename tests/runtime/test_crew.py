@@ -102,6 +102,24 @@ def test_slots_that_wait_for_room_hold_up_no_others(
     asyncio.run(check())
 
 
+def test_no_trial_is_proposed_for_a_slot_that_waits_for_room(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that has just been made counts, for a while; one that has answered counts."""
+
+    async def check() -> None:
+        made, actors = start()
+        await made.fill(SweepState(SPEC))
+        assert (CORES, CORES) == (made.size, made.expected)
+        monkeypatch.setattr(crew, "LONG_START", 0.0)
+        assert (CORES, 0) == (made.size, made.expected)
+        actors[0].node.set_result("node")
+        await asyncio.sleep(0)
+        assert (CORES, 1) == (made.size, made.expected)
+
+    asyncio.run(check())
+
+
 @pytest.mark.ray
 @pytest.mark.usefixtures("local_ray")
 def test_a_machine_has_no_more_cores_than_it_has() -> None:

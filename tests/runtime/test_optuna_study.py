@@ -26,6 +26,7 @@ from raysweep.core.space import (
 from raysweep.core.spec import Earlier, Limits, SweepSpec, maximize, minimize
 from raysweep.errors import SpecError
 from raysweep.runtime import optuna_study
+from raysweep.runtime.optuna_parameters import parameters_of
 from raysweep.runtime.proposals import check, draw
 
 Params = Mapping[str, Any]
@@ -382,12 +383,12 @@ class TestRefused:
 )  # fmt: skip
 def test_an_expression_is_what_comes_nearest_to_it(space: Any, expected: str) -> None:  # noqa: ANN401  (an expression)
     """Steps where floats can say them, the unit interval where Optuna has no such distribution."""
-    (parameter,) = optuna_study.parameters_of(Space({"x": space}))
+    (parameter,) = parameters_of(Space({"x": space}))
     assert expected == str(parameter.distribution)
 
 
 def test_two_parameters_never_share_a_name() -> None:
     """A parameter called like one inside of a choice is another."""
     space = Space({"a": choice([{"b": uniform(0, 1)}]), "a[0].b": uniform(0, 1)})
-    names = [parameter.name for parameter in optuna_study.parameters_of(space)]
+    names = [parameter.name for parameter in parameters_of(space)]
     assert ["a", "a[0].b", "a[0].b#2"] == names

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -152,13 +153,31 @@ def test_what_a_sampler_raises_is_told(sampler: SamplerProcess) -> None:
     assert answer(SPEC, known(9), range(9, 10)) == sampler.propose(range(9, 10), known(9))
 
 
-def test_closing_ends_it(sampler: SamplerProcess) -> None:
-    """In good order; a second time is nothing."""
+def test_closing_ends_it() -> None:
+    """In good order, and for good; a second time is nothing."""
+    sampler = SamplerProcess(SPEC)
     sampler.propose(range(1), [])
     process = pid(sampler)
     assert "exit code 0" == sampler.close()
     assert gone(process)
     assert "" == sampler.close()
+    assert sampler.propose(range(1), []).error
+    assert sampler._process is None
+
+
+def test_closing_ends_one_that_does_not_answer() -> None:
+    """Whoever waits for the answer is told so."""
+    sampler = SamplerProcess(SPEC)
+    sampler.propose(range(0), [])
+    process = pid(sampler)
+    os.kill(process, signal.SIGSTOP)
+    with ThreadPoolExecutor(1) as threads:
+        asked = threads.submit(sampler.propose, range(1), [])
+        while not (sampler._busy.locked() or asked.done()):
+            time.sleep(0.01)
+        sampler.close()
+        assert asked.result().error
+    assert gone(process)
 
 
 def test_it_dies_with_whoever_asked_it() -> None:

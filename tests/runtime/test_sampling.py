@@ -15,6 +15,7 @@ from sweeps import PATIENCE, alive, controller_pid, kill, running, sweep, until
 import raysweep as rs
 from raysweep.core.events import (
     AttemptId,
+    CancelAsked,
     End,
     Ending,
     Event,
@@ -63,8 +64,9 @@ class Slow:
         return Answer(drawn=drawn, error=self.error)
 
     def close(self) -> None:
-        """Note that it was."""
+        """Note that it was; whoever waits for an answer waits no longer."""
         self.closed = True
+        self.may_answer.release()
 
 
 class Sweep:
@@ -183,6 +185,23 @@ def test_a_sampler_that_fails_is_told_and_let_go(monkeypatch: pytest.MonkeyPatch
     assert Phase.FAILED is sweep.state.phase
     assert ["ValueError('x')"] == [e.error for e in sweep.events if isinstance(e, SamplerFailed)]
     assert sweep.slow.closed
+
+
+def test_a_sweep_that_is_over_does_not_wait_for_its_sampler(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One that never answers is let go in the middle of it, and what it was at is nothing any more."""
+
+    async def main() -> Sweep:
+        sweep = Sweep(monkeypatch)
+        assert await asyncio.to_thread(sweep.slow.at_it.wait, 60)
+        sweep.apply(CancelAsked(time=sweep.state.time, reason="enough"))
+        await sweep.task
+        return sweep
+
+    sweep = asyncio.run(main())
+    assert sweep.slow.closed
+    assert [CancelAsked] == [type(event) for event in sweep.events]
 
 
 def first_takes_long(trial: Any) -> None:  # noqa: ANN401  (a raysweep Trial)

@@ -47,6 +47,7 @@ ROUNDS = 5
 CENTRES = 4  # trials, or candidates, that a round looks around
 WIDEST = 0.2  # standard deviation of the first round's steps, in the unit cube; halved each round
 APART = 1e-3  # in the unit cube, that what runs at once differs at least, if it can
+FURTHEST = 5.0  # below the middle, in steps from there to the best, that a value counts
 ALIKE = 1e-12  # deviation, relative to the largest value, of what differs by rounding alone
 
 
@@ -166,8 +167,10 @@ def _warped(values: Array) -> Array:
     """The values with mean 0 and deviation 1, their distribution nearer to a normal one."""
     from scipy.stats import yeojohnson  # noqa: PLC0415  (as above)
 
-    largest = float(np.abs(values).max()) or 1.0
-    values = values / largest  # whose squares no float might hold
+    middle, best = float(np.median(values)), float(values.max())
+    if best > middle:  # what has diverged says no more than that it is bad
+        values = np.maximum(values, middle - FURTHEST * (best - middle))
+    values = values / (float(np.abs(values).max()) or 1.0)  # whose squares no float might hold
     spread = float(values.std())
     if spread <= ALIKE:
         return np.zeros(len(values))

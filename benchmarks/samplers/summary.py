@@ -1,0 +1,211 @@
+"""What came of the benchmark, as tables: for a terminal, for the report and for the project's pages.
+
+One rule: nothing is said that is not computed from the runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import figures
+import numpy as np
+import pyarrow.parquet as pq
+import suites
+from figures import Runs
+from plan import BUDGETS
+from rich.table import Table
+from store import RACES, SWEEPS, Row, Store, about
+
+OURS = "bayesian"
+LATENCY = "latency.parquet"
+SHOWN = ("tables", "lcbench", "live", "coco")  # suites, in this order
+Key = tuple[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """All that a folder of runs holds."""
+
+    suites: Mapping[str, Mapping[Key, Runs]]  # by suite; then by contender and number of workers
+    sweeps: Sequence[Row]  # of early termination
+    latencies: Sequence[Row]
+    made: Mapping[str, str]  # machine, versions, contenders, tasks
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """What is there; nothing is an empty folder's."""
+        races = Store(folder, "race", RACES).rows()
+        kept = Store(folder, "early", SWEEPS).rows()
+        latencies = folder / LATENCY
+        versions = {f"{row['contender']}: {row['version']}" for row in [*races, *kept]}
+        tasks = {row["task"] for row in [*races, *kept]}
+        said = {"contenders": "; ".join(sorted(versions)), "tasks": ", ".join(sorted(tasks))}
+        return cls(
+            suites=_by_suite(races),
+            sweeps=[{**row, "sampler": row["contender"], "trials": row["budget"]} for row in kept],
+            latencies=pq.read_table(latencies).to_pylist() if latencies.exists() else [],
+            made={**about(folder), **said},
+        )
+
+    def tables(self) -> Iterator[tuple[str, Table]]:
+        """Every table, with the name that pages call it by."""
+        for suite, runs in self.suites.items():
+            for workers in at_once(runs):
+                yield f"regret {suite} {workers}", regrets(runs, workers)
+                if (OURS, workers) in runs:
+                    yield f"differences {suite} {workers}", differences(runs, workers)
+            yield f"speed-up {suite}", speed_ups(runs)
+            yield f"use {suite}", use(runs)
+        if self.sweeps:
+            yield "early", early_table(self.sweeps)
+        if self.latencies:
+            yield "latency", latency_table(self.latencies)
+
+
+def at_once(runs: Mapping[Key, Runs]) -> list[int]:
+    """The numbers of workers that there are runs with."""
+    return sorted({workers for _, workers in runs})
+
+
+def looked_at(runs: Mapping[Key, Runs]) -> list[int]:
+    """The numbers of trials after which there is something to say."""
+    return [budget for budget in BUDGETS if any(each.at(budget) for each in runs.values())]
+
+
+def named(workers: int) -> str:
+    """`1 worker`, `16 workers`."""
+    return f"{workers} worker{'s' * (workers > 1)}"
+
+
+def regrets(runs: Mapping[Key, Runs], workers: int) -> Table:
+    """Mean normalised regret after so many trials, with 95 percent intervals; best first."""
+    budgets = looked_at(runs)
+    shown = Table(title=f"mean normalised regret, {named(workers)}")
+    shown.add_column("sampler")
+    for column in (*(f"{budget} trials" for budget in budgets), "runs"):
+        shown.add_column(column, justify="right")
+    rows = []
+    for (contender, count), each in runs.items():
+        if count == workers:
+            found = [figures.mean(each.at(budget)) for budget in budgets if each.at(budget)]
+            cells = [f"{one.mean:.3f} [{one.low:.3f}, {one.high:.3f}]" for one in found]
+            cells += [""] * (len(budgets) - len(cells))
+            rows.append((-len(found), found[-1].mean, contender, cells, len(each.regrets)))
+    for *_, contender, cells, count in sorted(rows):
+        shown.add_row(contender, *cells, str(count))
+    return shown
+
+
+def differences(runs: Mapping[Key, Runs], workers: int) -> Table:
+    """How much lower ours is than each other, paired, with 95 percent intervals."""
+    budgets = looked_at(runs)
+    shown = Table(title=f"{OURS} less the others, paired, {named(workers)}")
+    shown.add_column("against")
+    for budget in budgets:
+        shown.add_column(f"{budget} trials", justify="right")
+    ours = runs[OURS, workers]
+    for (contender, count), each in sorted(runs.items()):
+        if count == workers and contender != OURS:
+            found = [figures.difference(ours.at(budget), each.at(budget)) for budget in budgets]
+            shown.add_row(contender, *("" if one is None else str(one) for one in found))
+    return shown
+
+
+def speed_ups(runs: Mapping[Key, Runs]) -> Table:
+    """How many times as many trials random takes."""
+    budgets = looked_at(runs)
+    shown = Table(title="trials that random takes for the same regret, times as many")
+    shown.add_column("sampler")
+    for budget in budgets:
+        shown.add_column(f"as after {budget}", justify="right")
+    for name, workers in sorted(runs):
+        if name != "random" and ("random", workers) in runs:
+            each, random = runs[name, workers], runs["random", workers]
+            cells = [_times(each, random, budget) for budget in budgets]
+            shown.add_row(f"{name}, {named(workers)}", *cells)
+    return shown
+
+
+def _times(runs: Runs, random: Runs, budget: int) -> str:
+    found = figures.speed_up(runs, random, budget)
+    if found is None:
+        return ""
+    times, reached = found
+    return f"{times:.1f}" if reached else f"more than {times:.1f}"
+
+
+def use(runs: Mapping[Key, Runs]) -> Table:
+    """The share of the workers' time that trials ran, the sampler's own time charged."""
+    shown = Table(title="worker use: the share of their time that trials ran (mean)")
+    shown.add_column("sampler")
+    for workers in at_once(runs):
+        shown.add_column(named(workers), justify="right")
+    for name in sorted({name for name, _ in runs}):
+        cells = [runs.get((name, workers)) for workers in at_once(runs)]
+        shown.add_row(name, *("" if c is None else f"{np.mean(c.busy):.1%}" for c in cells))
+    return shown
+
+
+def early_table(sweeps: Sequence[Row]) -> Table:
+    """What each policy saves and costs; the recommended one is marked."""
+    import early  # noqa: PLC0415  (onnxruntime)
+
+    shown = Table(title="early termination: 64 trials of up to 50 epochs")
+    shown.add_column("policy")
+    for column in (
+        "sampler",
+        "workers",
+        "epochs saved",
+        "regret",
+        "lost",
+        "winner stopped",
+        "time",
+    ):
+        shown.add_column(column, justify="right")
+    for row in sorted(early.table(sweeps), key=lambda r: (r["sampler"], r["workers"], r["saved"])):
+        mark = " *" if row["policy"] == early.RECOMMENDED else ""
+        shown.add_row(
+            row["policy"] + mark, row["sampler"], str(row["workers"]), f"{row['saved']:.1%}",
+            f"{row['regret']:.4f}", str(_lost(sweeps, row)), f"{row['winner_stopped']:.1%}",
+            f"{row['time']:.2f}",
+        )  # fmt: skip
+    return shown
+
+
+def _lost(sweeps: Sequence[Row], about_: Mapping[str, object]) -> figures.Interval | str:
+    """The regret that a policy costs, paired with no policy, with its interval; "" without one."""
+
+    def of(policy: object) -> dict[tuple[str, int], float]:
+        return {
+            (row["task"], row["seed"]): row["regret"]
+            for row in sweeps
+            if (row["policy"], row["sampler"], row["workers"])
+            == (policy, about_["sampler"], about_["workers"])
+        }
+
+    return figures.difference(of(about_["policy"]), of("none")) or ""
+
+
+def latency_table(latencies: Sequence[Row]) -> Table:
+    """The median of what asks took, in milliseconds."""
+    counts = sorted({row["observations"] for row in latencies})
+    shown = Table(title="one ask, milliseconds (median), by how many results are known")
+    shown.add_column("sampler")
+    for count in counts:
+        shown.add_column(f"{count:,}", justify="right")
+    for name in sorted({row["contender"] for row in latencies}):
+        found = {r["observations"]: r["seconds"] for r in latencies if r["contender"] == name}
+        cells = [f"{1000 * np.median(found[c]):.1f}" if c in found else "" for c in counts]
+        shown.add_row(name, *cells)
+    return shown
+
+
+def _by_suite(races: Sequence[Row]) -> dict[str, Mapping[Key, Runs]]:
+    """The runs of each suite; COCO's functions, which nobody tunes, apart."""
+    found: dict[str, list[Row]] = {}
+    for row in races:
+        found.setdefault(suites.HOMES[row["task"].partition("/")[0]], []).append(row)
+    return {suite: figures.grouped(found[suite]) for suite in SHOWN if suite in found}
