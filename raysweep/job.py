@@ -53,9 +53,9 @@ class JobSweep(Runnable):
 
     def __init__(self, job: Job, *, storage: str) -> None:
         self.job = job
-        self.spec = job.spec
+        self.settle(job.spec)
         self.storage = storage
-        self.notices = (*job.notices, *_preparing(job))
+        self._about = (*job.notices, *_preparing(job))
         check_sampler(self.spec)
         if job.warm_start is not None:
             self.warm_start(job.warm_start)

@@ -16,16 +16,17 @@ from typing import Any, overload
 from raysweep.core import checks
 from raysweep.core.events import Params
 from raysweep.core.history import History, Track
-from raysweep.core.samplers import Observation, Random, Sampler, settled, trial_seed
+from raysweep.core.samplers import Observation, Random, Sampler, trial_seed
 from raysweep.core.space import Expression, Space
-from raysweep.core.spec import Earlier, Limits, Objective, SweepSpec
+from raysweep.core.spec import Earlier, Limits, Objective, SweepSpec, drawn_points
 from raysweep.core.standing import observed
+from raysweep.core.suiting import suited
 from raysweep.errors import ExhaustedError, MetricError, NoTrialCompletedError, UserError
 from raysweep.runtime import metrics
 from raysweep.runtime.proposals import check as check_sampler
 from raysweep.runtime.proposals import draw
 from raysweep.storage.folder import default_storage
-from raysweep.warm_start import WarmStart, results_of
+from raysweep.warm_start import WarmStart, refuse_gone_through, results_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,24 +108,30 @@ class Optimizer:
         warm_start: WarmStart | None = None,
         storage: str | None = None,
     ) -> None:
+        sampler = Random() if sampler is None else sampler
+        seed = getattr(sampler, "seed", None)  # of what is no sampler, the spec says so
         space = space if isinstance(space, Space) else Space(checks.mapping("space", space))
-        sampler, self.notices = settled(Random() if sampler is None else sampler, space, None)
+        begins: tuple[str, ...] = ()
         earlier: tuple[Earlier, ...] = ()
         if warm_start is not None:
             place = storage or default_storage()
             earlier, line = results_of(warm_start, space=space, objective=objective, storage=place)
-            self.notices = (*self.notices, line)
-        self.spec = SweepSpec(
+            begins = (line,)
+        spec = SweepSpec(
             name="optimizer",
             space=space,
             objective=objective,
             sampler=sampler,
-            seed=secrets.randbits(32) if sampler.seed is None else sampler.seed,
+            seed=secrets.randbits(32) if seed is None else seed,
             limits=Limits(timeout=1.0),  # something must end a sweep; nothing runs here
-            try_first=tuple(initial),
+            try_first=drawn_points("initial", space, initial),
             earlier=earlier,
         )
+        self.spec, why = suited(spec)
+        self.notices: tuple[str, ...] = (*why, *begins)
         check_sampler(self.spec)
+        if earlier:
+            refuse_gone_through(self.spec)
         self._asked: list[Asked] = []
         self._ended: set[int] = set()
         self._history = History(objective.goal, Track.NONE)
@@ -156,8 +163,8 @@ class Optimizer:
             for number, params in enumerate(drawn, first)
         ]
         self._asked += new
-        given = [dataclasses.replace(each, params=copy.deepcopy(each.params)) for each in new]
-        return given[0] if count is None else given
+        handed = [_copied(trial) for trial in new]
+        return handed[0] if count is None else handed
 
     def tell(
         self,
@@ -186,8 +193,13 @@ class Optimizer:
         """
         number = trial.number if isinstance(trial, Asked) else checks.whole("trial", trial)
         self._refuse(number)
-        found = metrics.checked({**(values or {}), **more})
         metric = self.spec.objective.metric
+        if values is not None and not isinstance(values, Mapping):
+            raise MetricError(
+                f"trial {number} must be told metrics by name, but got {checks.described(values)};"
+                f" tell(trial, {{{metric!r}: ...}}) names one"
+            )
+        found = metrics.checked({**(values or {}), **more})
         if metric in found:
             self._history.add(number, found[metric])
         elif not failed:
@@ -215,7 +227,7 @@ class Optimizer:
     @property
     def trials(self) -> Sequence[Asked]:
         """Every trial that was asked for, by number."""
-        return tuple(self._asked)
+        return tuple(map(_copied, self._asked))
 
     @property
     def best(self) -> BestTold:
@@ -229,7 +241,7 @@ class Optimizer:
             raise NoTrialCompletedError(
                 f"no finite value of {self.spec.objective.metric!r} has been told yet"
             )
-        params = self._asked[best.trial].params
+        params = _copied(self._asked[best.trial]).params
         return BestTold(number=best.trial, params=params, value=best.value)
 
     def _observations(self) -> list[Observation]:
@@ -238,3 +250,8 @@ class Optimizer:
             observed(self._history, n, trial.params, pending=n not in self._ended)
             for n, trial in enumerate(self._asked)
         ]
+
+
+def _copied(trial: Asked) -> Asked:
+    """A trial for whoever asked: what is done to its values changes nothing that is known here."""
+    return dataclasses.replace(trial, params=copy.deepcopy(trial.params))

@@ -15,9 +15,10 @@ from typing import Any, Literal
 
 from raysweep.core import checks
 from raysweep.core.policies import NoPolicy, Policy
-from raysweep.core.samplers import Random, Sampler, settled
+from raysweep.core.samplers import Auto, Random, Sampler
 from raysweep.core.space import Expression, Space
-from raysweep.core.spec import Limits, Objective, Resources, SweepSpec
+from raysweep.core.spec import Limits, Objective, Resources, SweepSpec, drawn_points
+from raysweep.core.suiting import suited
 from raysweep.errors import SpecError
 from raysweep.result import Result
 from raysweep.runtime import code
@@ -25,7 +26,7 @@ from raysweep.runtime.proposals import check as check_sampler
 from raysweep.runtime.proposals import draw
 from raysweep.runtime.screen import ScreenKind
 from raysweep.storage.folder import SweepFolder, default_storage, find_sweep, made
-from raysweep.warm_start import WarmStart, results_of
+from raysweep.warm_start import WarmStart, refuse_gone_through, results_of
 
 
 class Runnable(ABC):
@@ -34,12 +35,25 @@ class Runnable(ABC):
     Attributes:
         spec: what was asked for.
         storage: the folder in which the sweep's own will be.
-        notices: what a person should know before it runs, a line each.
+        asked: the sampler that was asked for: an `Auto` for which another stands in the spec.
     """
 
     spec: SweepSpec
     storage: str
-    notices: tuple[str, ...] = ()
+    asked: Sampler
+    _about: tuple[str, ...] = ()  # what else a person should know
+    _why: tuple[str, ...] = ()  # this sampler
+    _begins: tuple[str, ...] = ()  # with which results
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What a person should know before it runs, a line each."""
+        return (*self._about, *self._why, *self._begins)
+
+    def settle(self, spec: SweepSpec) -> None:
+        """Run this; in place of an `Auto` stands what suits it."""
+        self.asked = spec.sampler
+        self.spec, self._why = suited(spec)
 
     @abstractmethod
     def create(self) -> SweepFolder:
@@ -86,8 +100,10 @@ class Runnable(ABC):
             objective=self.spec.objective,
             storage=storage or self.storage,
         )
-        self.spec = dataclasses.replace(self.spec, earlier=earlier)
-        self.notices = (*self.notices, line)
+        sampler = self.asked if isinstance(self.asked, Auto) else self.spec.sampler
+        self.settle(dataclasses.replace(self.spec, sampler=sampler, earlier=earlier))
+        self._begins = (line,)
+        refuse_gone_through(self.spec)
 
     def preview(self, count: int = 5) -> list[dict[str, Any]]:
         """The parameters of the first trials, as a sampler that learns nothing yet proposes them."""
@@ -158,12 +174,10 @@ class Sweep(Runnable):
         limits = Limits() if limits is None else limits
         sampler = Random() if sampler is None else sampler
         seed = getattr(sampler, "seed", None)
-        trials = limits.max_total_trials if isinstance(limits, Limits) else None
-        sampler, self.notices = settled(sampler, space, trials)
         self.train = train
         self.shared = None if shared is None else checks.mapping("shared", shared)
         self.storage = storage or default_storage()
-        self.spec = SweepSpec(
+        spec = SweepSpec(
             name=_generated(train) if name is None else name,
             space=space,
             objective=objective,
@@ -178,8 +192,9 @@ class Sweep(Runnable):
             grace=grace,
             lease=lease,
             keep_checkpoints=keep_checkpoints,
-            try_first=tuple(try_first),
+            try_first=drawn_points("try_first", space, try_first),
         )
+        self.settle(spec)
         check_sampler(self.spec)
         if warm_start is not None:
             self.warm_start(warm_start)

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 from raysweep.core import checks
 from raysweep.core.space import Space
-from raysweep.core.spec import Earlier, Objective
-from raysweep.errors import SpecError
+from raysweep.core.spec import Earlier, Objective, SweepSpec
+from raysweep.errors import MetricError, SpecError
 from raysweep.result import Result
+from raysweep.runtime import metrics
 from raysweep.storage.folder import find_sweep
 
 Pair: TypeAlias = "tuple[Mapping[str, Any], float]"  # parameters, and the value that they came to
@@ -44,16 +46,37 @@ def results_of(
         what = f"sweep {source.name!r}"
         pairs = [(trial.params, trial.best) for trial in source.trials if trial.best is not None]
     else:
-        what = "the results given"
+        what = "the list given"
         pairs = [pair for pair in _checked(source) if math.isfinite(pair[1])]
     if not pairs:
-        raise SpecError(f"warm start: {what} has no finite value of {objective.metric!r}")
+        raise SpecError(
+            f"warm start: {what} has no finite value of {objective.metric!r} to begin with; give"
+            " another, or begin without"
+        )
     return _fitting(what, pairs, space)
+
+
+def refuse_gone_through(spec: SweepSpec) -> None:
+    """Refuse results after which the sampler has nothing left to propose.
+
+    Raises:
+        SpecError: they hold every combination of the space, and the sampler proposes none twice.
+    """
+    size = spec.sampler.size(spec.space)
+    if size is None or spec.try_first:
+        return
+    if len({spec.space.to_unit(each.params).tobytes() for each in spec.earlier}) >= size:
+        raise SpecError(
+            f"warm start: all {size:,} combinations of this search space have a result already, and"
+            f" the {spec.sampler.kind} sampler tries none twice; widen the space, or begin without"
+        )
 
 
 def _found(name: str, storage: str) -> Any:  # noqa: ANN401  (a sweep's folder)
     """The folder of the sweep that NAME or STORAGE/NAME stands for."""
     place, slash, last = checks.text("warm_start", name).rstrip("/").rpartition("/")
+    if not last:
+        raise SpecError(f"warm_start must be NAME or STORAGE/NAME, but got {name!r}")
     return find_sweep(place or slash, last) if slash else find_sweep(storage, last)
 
 
@@ -81,11 +104,16 @@ def _checked(pairs: object) -> Iterable[Pair]:
                 f"warm_start[{index}] must be (params, value), but got {checks.described(pair)}"
             )
         params, value = pair
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise SpecError(
-                f"warm_start[{index}] value must be a number, but got {checks.described(value)}"
-            )
+        value = _number(f"warm_start[{index}] value", value)
         yield checks.mapping(f"warm_start[{index}] params", params), value
+
+
+def _number(what: str, value: object) -> float:
+    """A number of any library, as those that are reported."""
+    if not isinstance(value, bool):
+        with suppress(MetricError):
+            return metrics.checked({what: value})[what]
+    raise SpecError(f"{what} must be a number, but got {checks.described(value)}")
 
 
 def _fitting(what: str, pairs: Sequence[Pair], space: Space) -> tuple[tuple[Earlier, ...], str]:

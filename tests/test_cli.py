@@ -565,6 +565,38 @@ def test_what_auto_chose_is_said_and_kept(file: Path, command: str) -> None:
     assert "sampler auto is tpe: it compares conditional" in run(command, file).stderr
 
 
+COUNTED = (
+    SWEEP.partition("    space=")[0]
+    + """    space={"n": rs.randint(6)},
+    objective=rs.maximize("score"), sampler=rs.Auto(seed=7), name="small",
+    limits=rs.Limits(max_total_trials=8, max_concurrent_trials=2),
+)
+"""
+)
+
+
+@pytest.mark.parametrize(
+    ("given", "kind", "notices"),
+    [
+        ((), "grid", ["sampler auto is grid: all 6 combinations fit in 8 trials"]),
+        (("--sampler", "sobol"), "sobol", []),
+        (("--sampler", "auto"), "grid", ["sampler auto is grid: all 6 combinations fit in 8 trials"]),
+        (("--set", "limits.max_total_trials=3"), "bayesian", ["sampler auto is bayesian: it needs"]),
+        (("--set", "sampler.seed=8"), "grid", ["sampler auto is grid"]),
+    ],
+)  # fmt: skip
+def test_auto_chooses_for_what_the_command_line_asks(
+    file: Path, given: Sequence[str], kind: str, notices: list[str]
+) -> None:
+    """Not for what the file alone says; and what it chose for that is not said."""
+    file.write_text(COUNTED)
+    done = run("validate", file, *given, "-o", "json")
+    assert (0, kind) == (done.exit_code, json.loads(done.stdout)["sampler"]["type"]), done.output
+    said = done.stderr.splitlines()[1:]  # after the file's own hello
+    assert len(notices) == len(said)
+    assert all(line.startswith(start) for line, start in zip(said, notices, strict=True))
+
+
 @pytest.mark.parametrize(
     "asked", [("--sampler", "auto"), ("--set", 'sampler={"type": "auto", "seed": 7}')]
 )

@@ -94,8 +94,28 @@ def test_the_first_trials_are_the_initial_points() -> None:
 
 def test_an_initial_point_needs_every_parameter() -> None:
     """The error says which point lacks which."""
-    with pytest.raises(rs.SpecError, match=r"try_first\[1\]: params must have a value for 'n'"):
+    with pytest.raises(rs.SpecError, match=r"initial\[1\]: params must have a value for 'n'"):
         optimizer(initial=[{"x": 1, "n": 2}, {"x": 0.5}])
+
+
+@pytest.mark.parametrize("given", [None, 5, {"x": 1, "n": 2}])
+def test_initial_points_are_a_list(given: Any) -> None:  # noqa: ANN401  (anything)
+    """One point alone, or none, is refused by what was given."""
+    with pytest.raises(rs.SpecError, match=r"initial must be a list, but got"):
+        optimizer(initial=given)
+
+
+@every_sampler
+def test_its_trials_are_its_own(sampler: Sampler) -> None:
+    """Whoever asked may take the values apart: what the sampler knows and the best stay whole."""
+    opt, twin = optimizer(sampler), optimizer(sampler)
+    for _ in range(8):
+        trial, other = opt.ask(), twin.ask()
+        opt.tell(trial, y=trial.params.pop("x"))
+        twin.tell(other, y=other.params["x"])
+        opt.trials[-1].params.clear()
+    opt.best.params.clear()
+    assert (twin.best, twin.trials, twin.ask()) == (opt.best, opt.trials, opt.ask())
 
 
 def test_begins_with_results_that_are_given() -> None:
@@ -149,6 +169,13 @@ class TestTold:
         with pytest.raises(rs.UserError, match="0 to 1, but got 2"):
             opt.tell(2, y=1.0)
 
+    @pytest.mark.parametrize("given", [0.5, 0.0, "good"])
+    def test_by_name_alone(self, given: Any) -> None:  # noqa: ANN401  (anything)
+        """A bare value is refused with how it is told."""
+        opt = optimizer()
+        with pytest.raises(rs.MetricError, match=r"by name.* but got .*; tell\(trial, \{'y': "):
+            opt.tell(opt.ask(), given)
+
     def test_the_objective_is_needed(self) -> None:
         """Without it the error names what was told."""
         opt = optimizer()
@@ -175,6 +202,12 @@ def test_travels() -> None:
         opt.tell(trial, y=value(trial.params))
     again = pickle.loads(pickle.dumps(opt))
     assert opt.ask() == again.ask()
+
+
+def test_a_name_is_no_sampler() -> None:
+    """The error says what is."""
+    with pytest.raises(rs.SpecError, match=r"sampler must be one of .* but got 'bayesian'"):
+        optimizer("bayesian")  # type: ignore[arg-type]
 
 
 def test_refuses_what_the_sampler_cannot_do() -> None:

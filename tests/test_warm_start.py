@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import raysweep as rs
+from raysweep.core.samplers import Sampler
 from raysweep.core.spec import SweepSpec
 from raysweep.errors import SweepNotFoundError
 from raysweep.result import Result
@@ -79,6 +81,18 @@ def test_says_how_many(earlier: Result, tmp_path: Path) -> None:
     assert ("warm start: begins with the 5 results of sweep 'earlier'",) == made.notices
 
 
+def test_auto_chooses_one_that_learns(tmp_path: Path) -> None:
+    """Where it would go through the few combinations that there are; what holds is said, once."""
+    made = sweep(tmp_path, space={"n": rs.randint(6)}, sampler=rs.Auto(seed=1))
+    assert "grid" == made.spec.sampler.kind
+    for n in range(2):
+        made.warm_start([({"n": n}, 0.5)])
+        assert rs.Bayesian(seed=1) == made.spec.sampler
+        chosen, begins = made.notices
+        assert chosen.startswith("sampler auto is bayesian")
+        assert begins.startswith("warm start: begins with the 1 results")
+
+
 def test_what_lies_outside_of_the_space_is_left_out(earlier: Result, tmp_path: Path) -> None:
     """And the line says how many of how many, and why."""
     made = sweep(tmp_path, warm_start=earlier, space={"x": rs.uniform(0.4, 1), "n": rs.randint(4)})
@@ -144,7 +158,11 @@ def test_a_name_that_is_not_there_is_refused(earlier: Result, tmp_path: Path) ->
         (7, "warm_start must be a sweep's name, a Result or a list of (params, value), but got 7"),
         ([({"x": 1, "n": 0},)], "warm_start[0] must be (params, value)"),
         ([({"x": 1, "n": 0}, "good")], "warm_start[0] value must be a number, but got 'good'"),
-        ([({"x": 1, "n": 0}, float("inf"))], "the results given has no finite value of 'score'"),
+        ([({"x": 1, "n": 0}, float("inf"))], "the list given has no finite value of 'score'"),
+        ([({"x": 1, "n": 0}, 10**400)], "warm_start[0] value must be a number, but got a whole"),
+        ([({"x": 1, "n": 0}, True)], "warm_start[0] value must be a number, but got True"),
+        ("", "warm_start must not be empty"),
+        ("/", "warm_start must be NAME or STORAGE/NAME, but got '/'"),
     ],
 )
 def test_results_that_are_none_are_refused(tmp_path: Path, given: Any, message: str) -> None:  # noqa: ANN401  (anything)
@@ -154,9 +172,39 @@ def test_results_that_are_none_are_refused(tmp_path: Path, given: Any, message: 
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize("sampler", [rs.Bayesian(), rs.Tpe(), rs.Auto()])
+def test_a_space_that_has_been_gone_through_is_refused(tmp_path: Path, sampler: Sampler) -> None:
+    """A sweep without a trial would be all that comes of it; two of three leave one to try."""
+    results = [({"n": n}, 0.5) for n in (0, 1, 1, 2)]
+    space = {"n": rs.randint(3)}
+    with pytest.raises(rs.SpecError, match="all 3 combinations of this search space have a result"):
+        sweep(tmp_path, sampler=sampler, space=space, warm_start=results)
+    with pytest.raises(rs.SpecError, match="all 3 combinations of this search space have a result"):
+        rs.Optimizer(space, rs.maximize("score"), sampler, warm_start=results)
+    left = rs.Optimizer(space, rs.maximize("score"), sampler, warm_start=results[:3])
+    assert {"n": 2} == left.ask().params
+
+
+def test_more_points_than_trials_are_told(tmp_path: Path) -> None:
+    """The sweep may be given more trials later; what is left out is said."""
+    points = [{"x": x / 8, "n": 0} for x in range(8)]
+    made = sweep(tmp_path, try_first=points)
+    assert ("try_first has 8 points for 6 trials: the last 2 are not tried",) == made.notices
+    assert () == sweep(tmp_path, try_first=points[:6]).notices
+
+
+def test_values_may_be_numbers_of_any_library(tmp_path: Path) -> None:
+    """As those that are reported."""
+    point = {"x": 0.5, "n": 0}
+    made = sweep(tmp_path, warm_start=[(point, np.float32(0.5)), (point, np.array([2]))])
+    assert [0.5, 2.0] == [each.value for each in made.spec.earlier]
+
+
 @pytest.mark.parametrize(
     ("points", "message"),
     [
+        (7, "try_first must be a list, but got 7"),
+        ({"x": 0.5, "n": 0}, "try_first must be a list, but got {"),
         ([{"x": 0.5}], "try_first[0]: params must have a value for 'n', but got ['x']"),
         ([{"x": 0.5, "n": 0, "m": 1}], "try_first[0]: params has no key 'm'"),
         ([{"x": 2, "n": 0}], "try_first[0]: x: uniform value must be from 0 to 1, but got 2"),

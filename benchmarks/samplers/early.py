@@ -128,9 +128,10 @@ def run(task: str, way: str, sampler: str, *, workers: int, trials: int, seed: i
 def table(rows: Sequence[Row]) -> list[Row]:
     """What each policy saves and costs, with each sampler and number of workers; `lost` is paired.
 
-    Every row needs one of `none` of the same task, sampler, workers, trials and seed beside it.
+    A row counts once there is one of `none` of the same task, sampler, workers, trials and seed.
     """
     free = {_pair(row): row for row in rows if row["policy"] == "none"}
+    rows = [row for row in rows if _pair(row) in free]
     groups: dict[tuple[str, str, int], list[Row]] = {}
     for row in rows:
         groups.setdefault((row["policy"], row["sampler"], row["workers"]), []).append(row)

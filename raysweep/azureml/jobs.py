@@ -27,9 +27,10 @@ from raysweep.azureml.spaces import parameter
 from raysweep.core import checks
 from raysweep.core.command import ROOTS, Command, Environment, Input, Literal
 from raysweep.core.policies import NoPolicy
-from raysweep.core.samplers import Grid, Random, Sampler, seeded, settled
+from raysweep.core.samplers import Grid, Random, Sampler, seeded
 from raysweep.core.space import Space
 from raysweep.core.spec import NAME, Resources, SweepSpec
+from raysweep.core.suiting import suiting
 from raysweep.errors import JobFileError, Problem, SpecError
 
 T = TypeVar("T")
@@ -203,7 +204,12 @@ class _Reading:
         own = dict(found.get("raysweep", {}))
         own["try_first"] = searching.points(own.get("try_first", []), space)
         asked = self._sampler(found)
-        sampler, why = settled(asked, space, found["limits"].max_total_trials)
+        sampler, why = suiting(
+            asked,
+            space,
+            found["limits"].max_total_trials,
+            learning="warm_start" in own,
+        )
         self.notices.extend(why)
         seed = asked.seed
         return SweepSpec(

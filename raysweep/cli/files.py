@@ -19,7 +19,7 @@ from typing import Any
 
 from raysweep import job
 from raysweep.core import checks
-from raysweep.core.samplers import named, settled
+from raysweep.core.samplers import named
 from raysweep.core.spec import SweepSpec
 from raysweep.errors import SpecError, UserError
 from raysweep.runtime.proposals import check as check_sampler
@@ -79,13 +79,9 @@ def load(
             f"--environments is for Azure ML jobs, and {file} is Python: give it to rs.load(...)"
         )
     sweep = found_in(_imported(file))
-    if sampler is not None:
-        replacement = named(sampler, sweep.spec.sampler.seed)
-        sweep.spec = dataclasses.replace(sweep.spec, sampler=replacement)
-    spec = changed(sweep.spec, {**settings, **given})
-    chosen, why = settled(spec.sampler, spec.space, spec.limits.max_total_trials)
-    sweep.spec = dataclasses.replace(spec, sampler=chosen)
-    sweep.notices = (*sweep.notices, *why)
+    proposes = sweep.asked if sampler is None else named(sampler, sweep.asked.seed)
+    spec = dataclasses.replace(sweep.spec, sampler=proposes)
+    sweep.settle(changed(spec, {**settings, **given}))
     check_sampler(sweep.spec)
     if warm_start is not None:
         sweep.warm_start(warm_start, storage=storage)

@@ -146,7 +146,8 @@ class SweepSpec:
         checks.storable("space", self.space.to_dict())
         checks.storable("objective.metric", self.objective.metric)
         self.sampler.check(self.space)
-        object.__setattr__(self, "try_first", self._points_to_try())
+        points = drawn_points("try_first", self.space, self.try_first)
+        object.__setattr__(self, "try_first", points)
         object.__setattr__(self, "earlier", self._results_to_know())
         self._refuse_endless()
         if not self.resources.demand() and self.limits.max_concurrent_trials is None:
@@ -155,22 +156,9 @@ class SweepSpec:
                 " set limits.max_concurrent_trials"
             )
 
-    def _points_to_try(self) -> tuple[Mapping[str, Value], ...]:
-        """The points to try first as draws of the space; no two may be alike."""
-        points: dict[str, Mapping[str, Value]] = {}  # by their text: True and 1 are two values
-        for index, params in enumerate(_listed("try_first", self.try_first)):
-            point = _drawn(f"try_first[{index}]", self.space, params)
-            if (text := json.dumps(point, sort_keys=True)) in points:
-                raise SpecError(
-                    f"try_first[{index}] is the same as try_first[{[*points].index(text)}], {text};"
-                    " leave one of them out"
-                )
-            points[text] = point
-        return tuple(points.values())
-
     def _results_to_know(self) -> tuple[Earlier, ...]:
         """The earlier results, their parameters as draws of the space."""
-        results = _listed("earlier", self.earlier)
+        results = listed("earlier", self.earlier)
         if results and not self.sampler.learns:
             *learning, last = [kind for kind, sampler in SAMPLERS.items() if sampler.learns]
             raise SpecError(
@@ -243,6 +231,31 @@ def described_sampler(given: Mapping[str, Any]) -> Sampler:
     return made
 
 
+def listed(what: str, value: object) -> list[Any]:
+    """The items of a list."""
+    if not isinstance(value, list | tuple):
+        raise SpecError(f"{what} must be a list, but got {checks.described(value)}")
+    return list(value)
+
+
+def drawn_points(what: str, space: Space, given: object) -> tuple[Mapping[str, Value], ...]:
+    """Points that a user lists, as draws of the space; no two may be alike.
+
+    Raises:
+        SpecError: there is no list, or one of them is no point of the space, by its place in it.
+    """
+    points: dict[str, Mapping[str, Value]] = {}  # by their text: True and 1 are two values
+    for index, params in enumerate(listed(what, given)):
+        point = _drawn(f"{what}[{index}]", space, params)
+        if (text := json.dumps(point, sort_keys=True)) in points:
+            raise SpecError(
+                f"{what}[{index}] is the same as {what}[{[*points].index(text)}], {text};"
+                " leave one of them out"
+            )
+        points[text] = point
+    return tuple(points.values())
+
+
 PARTS = {"objective": Objective, "limits": Limits, "resources": Resources}
 REGISTRIES: Mapping[str, Mapping[str, type]] = {"sampler": SAMPLERS, "policy": POLICIES}
 
@@ -262,13 +275,6 @@ def _member(what: str, value: object, registry: Mapping[str, type]) -> None:
     if not isinstance(value, tuple(registry.values())):
         known = ", ".join(kind.__name__ for kind in registry.values())
         raise SpecError(f"{what} must be one of {known}, but got {checks.described(value)}")
-
-
-def _listed(what: str, value: object) -> list[Any]:
-    """The items of a list."""
-    if not isinstance(value, list | tuple):
-        raise SpecError(f"{what} must be a list, but got {checks.described(value)}")
-    return list(value)
 
 
 def _drawn(what: str, space: Space, params: object) -> dict[str, Value]:
@@ -305,7 +311,7 @@ def _part(name: str, given: object) -> Any:  # noqa: ANN401  (whatever the field
     if name in PARTS:
         return _built(name, PARTS[name], given)
     if name == "earlier":
-        return [_built(name, Earlier, each) for each in _listed(name, given)]
+        return [_built(name, Earlier, each) for each in listed(name, given)]
     return given
 
 

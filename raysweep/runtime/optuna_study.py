@@ -26,7 +26,7 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from raysweep.core import checks
-from raysweep.core.samplers import Observation, Optuna
+from raysweep.core.samplers import Observation, Optuna, Random
 from raysweep.core.samplers.sampler import point_generator
 from raysweep.core.space import Space, Value
 from raysweep.core.spec import SweepSpec
@@ -48,6 +48,9 @@ EXHAUSTIVE = frozenset({"BruteForceSampler", "GridSampler"})
 STEADY = EXHAUSTIVE | {"QMCSampler", "RandomSampler"}
 # Who begin a sequence that goes on: another seed would be another sequence.
 SEQUENTIAL = frozenset({"GridSampler", "QMCSampler"})
+
+FIRST = 10  # trials that a sampler sees before it learns, unless its options say otherwise
+MOST_REHEARSED = 100  # trials: who learns later than that is not waited for
 
 # What stands in the annotation of an argument that is no plain data.
 OBJECTS = ("Callable", "BaseSampler", "BaseCrossover", "BaseMutation", "FrozenTrial", "ndarray")
@@ -96,6 +99,8 @@ def check(sampler: Optuna, space: Space) -> None:
     try:
         with _quietly():
             params = _Study(sampler, space, 0, first=0).propose((), 0)
+            if sampler.sampler not in STEADY | NEEDS.keys():
+                _rehearse(sampler, space)
     except Exception as error:  # whatever it is that Optuna raises
         raise SpecError(
             f"optuna's {sampler.sampler} cannot be used with the options {sampler.options} for"
@@ -103,6 +108,17 @@ def check(sampler: Optuna, space: Space) -> None:
         ) from error
     if params is not None:
         _check_proposed(sampler, space, params)
+
+
+def _rehearse(sampler: Optuna, space: Space) -> None:
+    """Have it learn from made-up trials: some options are looked at only then."""
+    first = sampler.options.get("n_startup_trials", FIRST)
+    count = 1 + int(min(max(first, 0), MOST_REHEARSED))
+    known = [
+        Observation(trial=trial, params=Random().propose(space, (), trial, 0), score=float(trial))
+        for trial in range(count)
+    ]
+    _Study(sampler, space, 0, first=0).propose(known, count)
 
 
 def _check_options(sampler: Optuna, kind: type[optuna.samplers.BaseSampler]) -> None:
@@ -125,6 +141,11 @@ def _check_options(sampler: Optuna, kind: type[optuna.samplers.BaseSampler]) -> 
 def _check_parameters(sampler: Optuna, space: Space) -> None:
     """Refuse parameters, inside of options too, that a sampler could not go through."""
     grid = sampler.options.get("search_space", {})
+    if sampler.sampler == "GridSampler" and not isinstance(grid, Mapping):
+        raise SpecError(
+            f"optuna's GridSampler: search_space must have a list of values for each parameter, but"
+            f" got {checks.described(grid)}; rs.Grid() needs no list"
+        )
     for parameter in parameters_of(space):
         if sampler.sampler == "GridSampler" and parameter.name not in grid:
             raise SpecError(

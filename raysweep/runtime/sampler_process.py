@@ -111,9 +111,9 @@ class SamplerProcess:
                 raise EOFError
             if self._process is not None:
                 return self._process
-            program = f"from {__name__} import main; main()"  # with -m, Question would be another
             self._process = subprocess.Popen(  # noqa: S603  (our own module)
-                [sys.executable, "-c", program],
+                # Not the working directory: somebody's queue.py there is not Python's.
+                [sys.executable, "-P", "-c", _program()],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 start_new_session=True,  # Ctrl-C in a terminal is its client's alone
@@ -121,6 +121,12 @@ class SamplerProcess:
         assert self._process.stdin is not None
         pickle.dump(self._spec.to_dict(), self._process.stdin)
         return self._process
+
+
+def _program() -> str:
+    """What the process runs; what is imported here is found there, after all that is installed."""
+    start = f"from {__name__} import main; main()"  # with -m, Question would be another
+    return f"import sys; sys.path += {[place for place in sys.path if place]!r}; {start}"
 
 
 def parts(observations: Iterable[Observation]) -> Iterator[list[Observation]]:

@@ -261,3 +261,11 @@ def test_a_point_that_cannot_be_tried_is_refused() -> None:
 def test_an_earlier_sweep_is_named_with_its_storage_or_without(given: str, expected: str) -> None:
     """A relative storage is relative to the file, as every path is; of a mapping, to where one is."""
     assert expected == job(raysweep={"warm_start": given}).warm_start
+
+
+@pytest.mark.parametrize(("own", "kind"), [({}, "grid"), ({"warm_start": "earlier"}, "bayesian")])
+def test_auto_learns_where_there_are_results_to_begin_with(own: dict[str, str], kind: str) -> None:
+    """A grid would have no use for them."""
+    space = {"lr": {"type": "choice", "values": [1, 2, 3]}}
+    found = job(search_space=space, raysweep={"sampler": "auto", **own})
+    assert kind == found.spec.sampler.kind

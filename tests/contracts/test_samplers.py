@@ -480,6 +480,17 @@ def test_a_learning_sampler_proposes_nothing_twice(learner: Sampler) -> None:
     assert expected == len(known) == len({json.dumps(each.params) for each in known})
 
 
+@every_learner
+def test_a_space_without_an_end_has_none_where_its_likely_values_are_few(learner: Sampler) -> None:
+    """A rounded normal draw goes on for ever, in a dozen values: they come again."""
+    space = Space({"n": qnormal(0, 2, 1)})
+    known: list[Observation] = []
+    for trial in range(30):
+        params = learner.propose(space, known, trial, 7)
+        assert params is not None
+        known.append(Observation(trial=trial, params=params, score=-abs(float(str(params["n"])))))
+
+
 learning_samplers = pytest.mark.parametrize(
     "sampler", [Bayesian(), Optuna(options={"n_startup_trials": 5})], ids=["bayesian", "optuna"]
 )

@@ -327,9 +327,14 @@ class TestRefused:
             (lambda: Optuna("PartialFixedSampler"), "optuna has no sampler 'PartialFixedSampler'"),
             (lambda: Optuna(options={"n_startup": 3}), "has no key 'n_startup'; did you mean 'n_startup_trials'"),
             (lambda: Optuna(options={"n_startup_trials": "x"}), "{'n_startup_trials': 'x'} for this space: TypeError"),
+            (lambda: Optuna(options={"n_ei_candidates": 0}), "{'n_ei_candidates': 0} for this space: "),
             (lambda: Optuna(options={"gamma": "x"}), "gamma is an object of Python's"),
             (lambda: Optuna("BruteForceSampler"), "needs values to count, but 'x' has no steps"),
             (lambda: Optuna("GridSampler"), "search_space, but 'x' is not there; rs.Grid() needs no list"),
+            (
+                lambda: Optuna("GridSampler", options={"search_space": 3}),
+                "search_space must have a list of values for each parameter, but got 3 (int)",
+            ),
             (
                 lambda: Optuna("GridSampler", options={"search_space": {"x": [2]}}),
                 "GridSampler leaves the search space: x: uniform value must be from 0 to 1, but got 2",

@@ -129,6 +129,20 @@ def test_one_that_dies_again_is_given_up(monkeypatch: pytest.MonkeyPatch) -> Non
     assert expected == SamplerProcess(SPEC).propose(range(1), [])
 
 
+@pytest.mark.parametrize("taken", ["queue", "scipy"])
+def test_what_lies_where_it_was_started_is_not_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken: str
+) -> None:
+    """Somebody's `queue.py` in the working directory is not Python's, nor `scipy.py` SciPy."""
+    (tmp_path / f"{taken}.py").write_text("raise SystemExit('not meant')")
+    monkeypatch.chdir(tmp_path)
+    sampler = SamplerProcess(SPEC)
+    try:
+        assert answer(SPEC, [], range(1)) == sampler.propose(range(1), [])
+    finally:
+        sampler.close()
+
+
 def test_what_a_sampler_raises_is_told(sampler: SamplerProcess) -> None:
     """As Python shows it, with where; the process lives on."""
     alien = Observation(trial=0, params={"z": 0.5}, score=1.0)

@@ -53,7 +53,7 @@ ALIKE = 1e-12  # deviation, relative to the largest value, of what differs by ro
 
 @dataclass(frozen=True, kw_only=True)
 class Bayesian:
-    """Learns from results; proposes nothing twice, so that a finite space has an end."""
+    """Learns from results; proposes nothing of a finite space twice, so that it has an end."""
 
     kind: ClassVar[str] = "bayesian"
     learns: ClassVar[bool] = True
@@ -90,11 +90,13 @@ class Bayesian:
             candidates = layout.snapped(random.random((EVERYWHERE, layout.size)))
         else:
             candidates = _ranked(layout, known, places, random)
+        likeliest: dict[str, Value] | None = None  # of an endless space, though it was tried
         for candidate in candidates:
             params = space.from_unit(candidate)
             if space.to_unit(params).tobytes() not in tried:
                 return params
-        return untried(space, tried)
+            likeliest = likeliest or params
+        return likeliest if space.size is None else untried(space, tried)
 
 
 def _ranked(

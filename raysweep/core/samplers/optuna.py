@@ -22,7 +22,7 @@ class Optuna:
     """A sampler of Optuna's, by the name of its class: `rs.Optuna("CmaEsSampler")`.
 
     Trials that run, that were stopped by a policy and that failed are told to it as such. It keeps
-    its state in the controller: a sweep that is taken up again goes on from what is known, with
+    its state in the process that samples: a sweep that is taken up again goes on from what is known, with
     other random numbers. `pip install 'raysweep[optuna]'` brings Optuna along.
 
     Attributes:

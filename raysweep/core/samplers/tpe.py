@@ -44,7 +44,7 @@ MOST_SPACES = 8  # whose columns are remembered
 
 @dataclass(frozen=True, kw_only=True)
 class Tpe:
-    """Learns from results; proposes nothing twice, so that a finite space has an end.
+    """Learns from results; proposes nothing of a finite space twice, so that it has an end.
 
     A trial that failed is never good. One that its policy stopped, or that still runs, counts with
     what it showed and what others gained from there on, but is never better than the best that was
@@ -80,12 +80,14 @@ class Tpe:
             if space.to_unit(params).tobytes() not in tried:
                 return params
         random = point_generator(seed, trial)
+        likeliest: dict[str, Value] | None = None  # of an endless space, though it was tried
         for candidate in _promising(_columns(space), points, known, random):
             params = space.from_unit(np.nan_to_num(candidate, nan=0.5))
             # Its own point, not the candidate: beside it by a rounding, or another way to write it.
             if space.to_unit(params).tobytes() not in tried:
                 return params
-        return untried(space, tried)
+            likeliest = likeliest or params
+        return likeliest if space.size is None else untried(space, tried)
 
 
 @lru_cache(maxsize=MOST_SPACES)
