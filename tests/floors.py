@@ -25,7 +25,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("raysweep.core.history",),
     ("raysweep.core.samplers", "raysweep.core.policies", "raysweep.core.roster"),
     ("raysweep.core.spec", "raysweep.core.requests"),
-    ("raysweep.core.standing",),
+    ("raysweep.core.standing", "raysweep.core.suiting"),
     ("raysweep.core.state",),
     ("raysweep.core",),  # its __init__.py
     ("raysweep.storage", "raysweep.azureml"),
