@@ -12,6 +12,7 @@ BUDGETS = (20, 50, 100, 200, 500)  # trials after which a run is looked at
 
 # Whose asks take so long that the whole grid would take days: fewer workers, fewer trials.
 SLOW = {"optuna-gp": (100, (1, 16))}  # most trials, numbers of workers
+LEARNING_SEEDS = 3  # of a sampler that learns, under each policy; its sweeps take seconds each
 CHEAP = {"random", "random-x2", "sobol"}  # many runs of theirs make one job
 
 
@@ -61,10 +62,13 @@ def sweeps(
     trials: int,
     seeds: Sequence[int],
 ) -> Iterator[Job]:
-    """Trials that a policy may end early, in the same order."""
-    for block in _blocks(seeds, 5):
+    """Trials that a policy may end early, in the same order; few seeds for what takes long."""
+    blocks = [seeds[:LEARNING_SEEDS], *_blocks(seeds[LEARNING_SEEDS:], 5)]
+    for at, block in enumerate(blocks):
         for at_once in workers:
             for contender in contenders:
+                if contender not in CHEAP and at > 0:
+                    continue
                 for policy in policies:
                     for task in tasks:
                         yield Job(
