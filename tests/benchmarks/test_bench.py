@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import contenders
+import documents
 import figures
 import latency
 import numpy as np
@@ -241,6 +242,13 @@ def test_a_table_has_the_best_first() -> None:
     ]  # fmt: skip
     shown = summary.regrets(figures.grouped(rows), 1)
     assert ["good", "fair", "bad", "short"] == [*shown.columns[0].cells]
+
+
+@pytest.mark.parametrize("page", documents.PAGES, ids=lambda page: page.name)
+def test_pages_have_their_tables_from_the_runs(page: Path) -> None:
+    """`python benchmarks/samplers/documents.py` writes them."""
+    written = page.read_text(encoding="utf-8")
+    assert documents.filled(written, documents.blocks()) == written
 
 
 @pytest.mark.ray
