@@ -223,7 +223,8 @@ over tasks and their seeds; differences are paired by task and seed, and below 0
 <b>bayesian</b> is better.</p>"""
 _EARLY = """<p>Epochs saved are of all that whole trials would have run; lost is the regret that a policy
 adds, on the same tasks and seeds; winner stopped is how often it ended the trial that would have been
-best of all that were proposed. The recommended policy is marked with *.</p>"""
+best of all that were proposed. The sampler's own time is not charged here. The recommended policy is
+marked with *.</p>"""
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Samplers compared</title><style>
 body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }}

@@ -90,13 +90,7 @@ class Bayesian:
             candidates = layout.snapped(random.random((EVERYWHERE, layout.size)))
         else:
             candidates = _ranked(layout, known, places, random)
-        likeliest: dict[str, Value] | None = None  # of an endless space, though it was tried
-        for candidate in candidates:
-            params = space.from_unit(candidate)
-            if space.to_unit(params).tobytes() not in tried:
-                return params
-            likeliest = likeliest or params
-        return likeliest if space.size is None else untried(space, tried)
+        return untried(space, tried, candidates)
 
 
 def _ranked(

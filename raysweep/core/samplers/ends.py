@@ -5,9 +5,10 @@ One rule: what is tried is known by its point in the unit cube.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 import numpy as np
+import numpy.typing as npt
 
 from raysweep.core.samplers.sobol import sobol_point
 from raysweep.core.space import Choice, Space, Value
@@ -33,7 +34,22 @@ def first(space: Space, trial: int, seed: int) -> dict[str, Value]:
     return space.from_unit(np.where(is_choice, point, numbers))
 
 
-def untried(space: Space, tried: Collection[bytes]) -> dict[str, Value] | None:
-    """The first combination of a finite space whose point is none of those; None if all are tried."""
-    combinations = map(space.at, range(space.size or 0))
+def untried(
+    space: Space, tried: Collection[bytes], candidates: Iterable[npt.NDArray[np.float64]]
+) -> dict[str, Value] | None:
+    """The parameters of the first candidate that has not been tried.
+
+    Where all have been, those of the first combination of a finite space that is left, if one is; of
+    an endless space, in which nothing else is likely, the first candidate's once more.
+    """
+    likeliest: dict[str, Value] | None = None
+    for candidate in candidates:
+        params = space.from_unit(np.nan_to_num(candidate, nan=0.5))
+        # Its own point, not the candidate: beside it by a rounding, or another way to write it.
+        if space.to_unit(params).tobytes() not in tried:
+            return params
+        likeliest = likeliest or params
+    if space.size is None:
+        return likeliest
+    combinations = map(space.at, range(space.size))
     return next((at for at in combinations if space.to_unit(at).tobytes() not in tried), None)

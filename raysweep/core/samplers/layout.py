@@ -32,7 +32,7 @@ class Layout:
         self.is_choice = np.array([isinstance(d.expression, Choice) for d in space.dimensions])
         widths = [each.expression.width for each in space.dimensions]
         self.groups = np.repeat(np.arange(self.size), widths)
-        self._centres = [_centres_of(each.expression) for each in space.dimensions]
+        self._centres = [centres_of(d.expression, MOST_COUNTED) for d in space.dimensions]
 
     def snapped(self, points: Array) -> Array:
         """Points moved to the nearest that stand for a value."""
@@ -79,10 +79,10 @@ class Layout:
         return np.array(columns).T.reshape(len(points), len(self.groups))
 
 
-def _centres_of(expression: Expression) -> Array | None:
-    """The coordinates of an expression's values, in rising order, if they are few."""
+def centres_of(expression: Expression, most: int) -> Array | None:
+    """The coordinates of an expression's values, in rising order, if they are at most so many."""
     if isinstance(expression, Choice):
         return np.array([expression.unit_of(option) for option in range(len(expression.values))])
-    if expression.size is None or expression.size > MOST_COUNTED:
+    if expression.size is None or expression.size > most:
         return None
     return np.array([expression.to_unit(expression.at(index)) for index in range(expression.size)])

@@ -24,13 +24,13 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from raysweep.core.space import Choice, Dimension, Expression, Space
+from raysweep.core.samplers.layout import LEAST_UNIT, MOST_UNIT, centres_of
+from raysweep.core.space import Choice, Dimension, Space
 
 Array = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
 MOST_CELLS = 512  # from here on a value's cell is too narrow to tell mass from density
-LEAST_UNIT, MOST_UNIT = 2.0**-40, 1 - 2.0**-40
 LEAST_MASS = 1e-300  # of a cell that a kernel does not reach: its logarithm is still a number
 
 EVEN_VARIANCE = 1 / 12  # of a draw from the unit interval
@@ -52,7 +52,7 @@ class Column:
     def of(cls, dimension: Dimension) -> Self:
         """The column of a dimension."""
         expression = dimension.expression
-        centres = _centres(expression)
+        centres = centres_of(expression, MOST_CELLS)
         return cls(
             options=len(expression.values) if isinstance(expression, Choice) else 0,
             edges=None if centres is None else _edges(centres),
@@ -71,15 +71,6 @@ class Column:
 def columns_of(space: Space) -> tuple[Column, ...]:
     """The columns of a space's dimensions."""
     return tuple(Column.of(dimension) for dimension in space.dimensions)
-
-
-def _centres(expression: Expression) -> Array | None:
-    """The coordinates of an expression's values in rising order, if they are few."""
-    if isinstance(expression, Choice):
-        return np.array([expression.unit_of(option) for option in range(len(expression.values))])
-    if expression.size is None or expression.size > MOST_CELLS:
-        return None
-    return np.array([expression.to_unit(expression.at(index)) for index in range(expression.size)])
 
 
 def _edges(centres: Array) -> Array:

@@ -80,14 +80,7 @@ class Tpe:
             if space.to_unit(params).tobytes() not in tried:
                 return params
         random = point_generator(seed, trial)
-        likeliest: dict[str, Value] | None = None  # of an endless space, though it was tried
-        for candidate in _promising(_columns(space), points, known, random):
-            params = space.from_unit(np.nan_to_num(candidate, nan=0.5))
-            # Its own point, not the candidate: beside it by a rounding, or another way to write it.
-            if space.to_unit(params).tobytes() not in tried:
-                return params
-            likeliest = likeliest or params
-        return likeliest if space.size is None else untried(space, tried)
+        return untried(space, tried, _promising(_columns(space), points, known, random))
 
 
 @lru_cache(maxsize=MOST_SPACES)
