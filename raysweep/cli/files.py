@@ -79,13 +79,17 @@ def load(
             f"--environments is for Azure ML jobs, and {file} is Python: give it to rs.load(...)"
         )
     sweep = found_in(_imported(file))
-    proposes = sweep.asked if sampler is None else named(sampler, sweep.asked.seed)
-    spec = dataclasses.replace(sweep.spec, sampler=proposes)
-    sweep.settle(changed(spec, {**settings, **given}))
-    check_sampler(sweep.spec)
+    _change(sweep, {**settings, **given}, sampler)
     if warm_start is not None:
         sweep.warm_start(warm_start, storage=storage)
     return sweep
+
+
+def _change(sweep: Runnable, settings: Mapping[str, str], sampler: str | None) -> None:
+    """Have a sweep run what is asked for in place of what its file says."""
+    proposes = sweep.asked if sampler is None else named(sampler, sweep.asked.seed)
+    sweep.settle(changed(dataclasses.replace(sweep.spec, sampler=proposes), settings))
+    check_sampler(sweep.spec)
 
 
 def _imported(file: Path) -> ModuleType:
