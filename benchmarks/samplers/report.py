@@ -24,6 +24,7 @@ from summary import OURS, Results
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 
+DARK, DARKEST = 0.07, 0.1  # differences of regret: from where on text is white, and colours end
 COLOURS = dict(zip(
     ("bayesian", "tpe", "optuna-gp", "optuna-tpe", "sobol", "random", "random-x2", "auto"),
     ("#c0392b", "#e67e22", "#2c3e50", "#2980b9", "#7f8c8d", "#bdc3c7", "#95a5a6", "#8e44ad"),
@@ -161,10 +162,13 @@ def _map(few: Mapping[str, Runs]) -> str:
     found = [figures.by_task(figures.differences(ours, few[name].at(budget))) for name in others]
     cells = np.array([[each.get(task, np.nan) for each in found] for task in tasks])
     figure, axes = plt.subplots(figsize=(2 + 0.9 * len(others), 1 + 0.28 * len(tasks)))
-    axes.imshow(cells, cmap="coolwarm", vmin=-0.1, vmax=0.1, aspect="auto")
+    axes.imshow(cells, cmap="coolwarm", vmin=-DARKEST, vmax=DARKEST, aspect="auto")
     for (row, column), value in np.ndenumerate(cells):
         if np.isfinite(value):
-            axes.text(column, row, f"{value:+.3f}", ha="center", va="center", fontsize=7)
+            colour = "white" if abs(value) > DARK else "black"
+            axes.text(
+                column, row, f"{value:+.3f}", ha="center", va="center", fontsize=7, color=colour
+            )
     axes.set_xticks(range(len(others)), others, rotation=30, ha="right", fontsize=8)
     axes.set_yticks(range(len(tasks)), tasks, fontsize=8)
     axes.set_title(f"{OURS} less the other after {budget} trials; blue: ours is better", fontsize=9)
@@ -206,7 +210,7 @@ def _latency(latencies: Sequence[Row]) -> str:
     axes.set(xlabel="results known", ylabel="seconds", xscale="log", yscale="log")
     axes.set_title("What one ask takes (median, one thread)")
     axes.grid(visible=True, which="both", alpha=0.2)
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     return _svg(figure, "Ask latency against the number of results")
 
 
