@@ -46,6 +46,11 @@ class Runs:
     asks: Array  # seconds, shape (runs, trials); NaN past a run's budget
     busy: Array  # share of the workers' time, shape (runs,)
 
+    @property
+    def tasks(self) -> set[str]:
+        """The tasks that it ran on."""
+        return {task for task, _ in self.regrets}
+
     def at(self, trials: int) -> dict[Run, float]:
         """The regret after so many trials, of the runs that had as many."""
         return {

@@ -58,7 +58,8 @@ def page(results: Results) -> str:
             parts += [_curves(few), _critical(few), _map(few)]
         parts += [tables[f"speed-up {suite}"], tables[f"use {suite}"]]
     if results.sweeps:
-        parts += ["<h2>Early termination</h2>", _EARLY, tables["early"], _trade(results.sweeps)]
+        shown = [tables[f"early {name}"] for name in summary.proposed_by(results.sweeps)]
+        parts += ["<h2>Early termination</h2>", _EARLY, *shown, _trade(results.sweeps)]
     if results.latencies:
         parts += ["<h2>What one ask takes</h2>", tables["latency"], _latency(results.latencies)]
     return _PAGE.format(body="\n".join(part for part in parts if part))
@@ -215,6 +216,7 @@ def _latency(latencies: Sequence[Row]) -> str:
 
 
 _TITLES = {
+    "all": "All tasks, COCO's functions apart",
     "tables": "Real tables",
     "lcbench": "LCBench, whole curves",
     "live": "Live objectives",

@@ -21,6 +21,7 @@ from store import RACES, SWEEPS, Row, Store, about, read
 OURS = "bayesian"
 LATENCY = "latency.parquet"
 SHOWN = ("tables", "lcbench", "live", "coco")  # suites, in this order
+TOGETHER = ("tables", "lcbench", "live")  # of which the verdict is; COCO's functions stay apart
 Key = tuple[str, int]
 
 
@@ -57,8 +58,8 @@ class Results:
                     yield f"differences {suite} {workers}", differences(runs, workers)
             yield f"speed-up {suite}", speed_ups(runs)
             yield f"use {suite}", use(runs)
-        if self.sweeps:
-            yield "early", early_table(self.sweeps)
+        for sampler in proposed_by(self.sweeps):
+            yield f"early {sampler}", early_table(self.sweeps, sampler)
         if self.latencies:
             yield "latency", latency_table(self.latencies)
 
@@ -83,7 +84,7 @@ def regrets(runs: Mapping[Key, Runs], workers: int) -> Table:
     budgets = looked_at(runs)
     shown = Table(title=f"mean normalised regret, {named(workers)}")
     shown.add_column("sampler")
-    for column in (*(f"{budget} trials" for budget in budgets), "runs"):
+    for column in (*(f"{budget} trials" for budget in budgets), "tasks", "runs"):
         shown.add_column(column, justify="right")
     rows = []
     for (contender, count), each in runs.items():
@@ -91,9 +92,10 @@ def regrets(runs: Mapping[Key, Runs], workers: int) -> Table:
             found = [figures.mean(each.at(budget)) for budget in budgets if each.at(budget)]
             cells = [f"{one.mean:.3f} [{one.low:.3f}, {one.high:.3f}]" for one in found]
             cells += [""] * (len(budgets) - len(cells))
-            rows.append((-len(found), found[-1].mean, contender, cells, len(each.regrets)))
-    for *_, contender, cells, count in sorted(rows):
-        shown.add_row(contender, *cells, str(count))
+            cells += [str(len(each.tasks)), str(len(each.regrets))]
+            rows.append((-len(found), found[-1].mean, contender, cells))
+    for *_, contender, cells in sorted(rows):
+        shown.add_row(contender, *cells)
     return shown
 
 
@@ -147,28 +149,26 @@ def use(runs: Mapping[Key, Runs]) -> Table:
     return shown
 
 
-def early_table(sweeps: Sequence[Row]) -> Table:
-    """What each policy saves and costs; the recommended one is marked."""
+def proposed_by(sweeps: Sequence[Row]) -> list[str]:
+    """The samplers that there are sweeps of."""
+    return sorted({row["sampler"] for row in sweeps})
+
+
+def early_table(sweeps: Sequence[Row], sampler: str) -> Table:
+    """What each policy saves and costs, beside a sampler; the recommended one is marked."""
     import early  # noqa: PLC0415  (onnxruntime)
 
-    shown = Table(title="early termination: 64 trials of up to 50 epochs")
+    shown = Table(title=f"early termination: 64 trials of {sampler}, of up to 50 epochs")
     shown.add_column("policy")
-    for column in (
-        "sampler",
-        "workers",
-        "epochs saved",
-        "regret",
-        "lost",
-        "winner stopped",
-        "time",
-    ):
+    for column in ("workers", "epochs saved", "regret", "lost", "winner stopped", "time", "runs"):
         shown.add_column(column, justify="right")
-    for row in sorted(early.table(sweeps), key=lambda r: (r["sampler"], r["workers"], r["saved"])):
+    found = [row for row in early.table(sweeps) if row["sampler"] == sampler]
+    for row in sorted(found, key=lambda r: (r["workers"], r["saved"])):
         mark = " *" if row["policy"] == early.RECOMMENDED else ""
         shown.add_row(
-            row["policy"] + mark, row["sampler"], str(row["workers"]), f"{row['saved']:.1%}",
-            f"{row['regret']:.4f}", str(_lost(sweeps, row)), f"{row['winner_stopped']:.1%}",
-            f"{row['time']:.2f}",
+            row["policy"] + mark, str(row["workers"]), f"{row['saved']:.1%}",
+            f"{row['regret']:.3f}", str(_lost(sweeps, row)), f"{row['winner_stopped']:.1%}",
+            f"{row['time']:.2f}", str(row["runs"]),
         )  # fmt: skip
     return shown
 
@@ -202,8 +202,19 @@ def latency_table(latencies: Sequence[Row]) -> Table:
 
 
 def _by_suite(races: Sequence[Row]) -> dict[str, Mapping[Key, Runs]]:
-    """The runs of each suite; COCO's functions, which nobody tunes, apart."""
-    found: dict[str, list[Row]] = {}
+    """The runs of each suite; before them, if there are several, those of `TOGETHER`."""
+    rows: dict[str, list[Row]] = {}
     for row in races:
-        found.setdefault(suites.HOMES[row["task"].partition("/")[0]], []).append(row)
-    return {suite: figures.grouped(found[suite]) for suite in SHOWN if suite in found}
+        rows.setdefault(suites.HOMES[row["task"].partition("/")[0]], []).append(row)
+    found = {suite: figures.grouped(rows[suite]) for suite in SHOWN if suite in rows}
+    parts = [suite for suite in TOGETHER if suite in rows]
+    if len(parts) < 2:  # noqa: PLR2004  (one alone is shown as it is)
+        return found
+    everything = [row for suite in parts for row in rows[suite]]
+    return {"all": _everywhere(figures.grouped(everything)), **found}
+
+
+def _everywhere(runs: Mapping[Key, Runs]) -> Mapping[Key, Runs]:
+    """Of those who ran on every task: the mean over a part of them is no one else's."""
+    most = max((len(each.tasks) for each in runs.values()), default=0)
+    return {key: each for key, each in runs.items() if len(each.tasks) == most}

@@ -244,6 +244,18 @@ def test_a_table_has_the_best_first() -> None:
     assert ["good", "fair", "bad", "short"] == [*shown.columns[0].cells]
 
 
+def test_all_tasks_together_are_of_those_who_ran_on_all(tmp_path: Path) -> None:
+    """Somebody's mean over the easy ones is not beside the others'; COCO's functions stay apart."""
+    tasks = ("mlp/car", "lcbench/1", "bbob/1")
+    rows = [row("ours", 0, [0.5] * 20, task=task) for task in tasks]
+    Store(tmp_path, "race", RACES).add([*rows, row("theirs", 0, [0.1] * 20)])
+    suites = summary.Results.load(tmp_path).suites
+    assert ["all", "tables", "lcbench", "coco"] == [*suites]
+    assert {("ours", 1)} == suites["all"].keys()
+    assert {"mlp/car", "lcbench/1"} == suites["all"]["ours", 1].tasks
+    assert {("ours", 1), ("theirs", 1)} == suites["tables"].keys()
+
+
 @pytest.mark.parametrize("page", documents.PAGES, ids=lambda page: page.name)
 def test_pages_have_their_tables_from_the_runs(page: Path) -> None:
     """`python benchmarks/samplers/documents.py` writes them."""
@@ -294,6 +306,6 @@ def test_a_page_of_early_termination_marks_the_recommended_policy() -> None:
         {**common, **about, "policy": "truncation", "epochs": 900, "saved": 0.7,
          "winner_stopped": True, "regret": 0.11},
     ]  # fmt: skip
-    shown = summary.early_table(rows)
+    shown = summary.early_table(rows, "random")
     policies = [*shown.columns[0].cells]
     assert ["none", "truncation *"] == policies
