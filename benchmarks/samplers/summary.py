@@ -208,7 +208,7 @@ def _by_suite(races: Sequence[Row]) -> dict[str, Mapping[Key, Runs]]:
         rows.setdefault(suites.HOMES[row["task"].partition("/")[0]], []).append(row)
     found = {suite: figures.grouped(rows[suite]) for suite in SHOWN if suite in rows}
     parts = [suite for suite in TOGETHER if suite in rows]
-    if len(parts) < 2:  # noqa: PLR2004  (one alone is shown as it is)
+    if len(parts) <= 1:  # shown as it is
         return found
     everything = [row for suite in parts for row in rows[suite]]
     return {"all": _everywhere(figures.grouped(everything)), **found}
