@@ -5,9 +5,6 @@ One rule: every run is kept when it is done; begun again, the benchmark goes on 
 
 from __future__ import annotations
 
-import functools
-import hashlib
-import importlib.metadata
 import os
 import tempfile
 import time
@@ -28,8 +25,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from store import LATENCIES, RACES, SWEEPS, Store, read, write
 from summary import LATENCY
-
-import raysweep
+from versions import version
 
 HERE = Path(__file__).resolve().parent
 # QUICK=1: what fits into five minutes on two cores. Optuna's GPSampler does not, and what is shown
@@ -43,18 +39,6 @@ LEARNERS = ("random",) if QUICK else ("random", "bayesian", "tpe")  # with early
 FLUSH = 60.0  # seconds between two files of what was run
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 POLICIES = ("none", "bandit", "median", "truncation", "asha", "one-epoch-3")
-
-
-@functools.cache
-def version(contender: str) -> str:
-    """What makes a contender what it is: a package's version, for ours the code itself."""
-    if contender.startswith("optuna"):
-        return f"optuna {importlib.metadata.version('optuna')}"
-    core = Path(raysweep.__file__).parent / "core"
-    code = hashlib.sha256()
-    for file in sorted([*(core / "samplers").glob("*.py"), core / "policies.py"]):
-        code.update(file.read_bytes())
-    return f"raysweep {raysweep.__version__} {code.hexdigest()[:8]}"
 
 
 @ray.remote(num_cpus=1)
@@ -110,7 +94,7 @@ def _made_anywhere(missing: list[Job], console: Console) -> Iterator[list[dict[s
         bar = progress.add_task("runs", total=sum(len(job.seeds) for job in missing))
         while True:
             while len(out) < room and (job := next(waiting, None)) is not None:
-                out[_made.remote(job, version(job.contender))] = job
+                out[_made.remote(job, version(job.contender, job.policy))] = job
             if not out:
                 return
             (done,), _ = ray.wait([*out])
@@ -123,7 +107,8 @@ def _run_missing(
     store: Store, wanted: Iterable[Job], connect: Callable[[], None], console: Console
 ) -> None:
     """Run what the store does not have, and keep it, also when interrupted."""
-    missing = [left for job in wanted if (left := store.missing(job, version(job.contender)))]
+    with_versions = ((job, version(job.contender, job.policy)) for job in wanted)
+    missing = [left for job, made_by in with_versions if (left := store.missing(job, made_by))]
     if not missing:
         return
     connect()

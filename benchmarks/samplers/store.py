@@ -1,7 +1,7 @@
 """Where runs are kept: Parquet files, a row for each run, each file with what it was made with.
 
-One rule: a run is kept once, under its task, contender, policy, version, workers and seed; what is
-there is not run again. A longer run takes the place of a shorter one.
+One rule: a run is kept once, under its task, contender, policy, workers and seed; what is there in
+the contender's version is not run again. A longer run takes the place of a shorter one.
 """
 
 from __future__ import annotations
@@ -88,8 +88,11 @@ class Store:
         return replace(job, seeds=seeds) if seeds else None
 
     def rows(self) -> list[Row]:
-        """Every run that counts."""
-        return [row for rows in self._counting().values() for row in rows]
+        """Every run that counts: of a contender, under a policy, those of its latest version."""
+        return [
+            row for rows in self._kept().values() for row in rows
+            if row["version"] == rows[-1]["version"]
+        ]  # fmt: skip
 
     def add(self, rows: Sequence[Row]) -> None:
         """Keep runs: they are there even if the machine fails a moment later."""
@@ -99,29 +102,38 @@ class Store:
             self._known |= {_key(row): row["budget"] for row in rows}
 
     def merge(self) -> None:
-        """Make one file a contender, of the runs that count."""
-        files, counting = self._files(), self._counting()
+        """Make one file a contender: what an earlier version ran is kept until it is run again."""
+        files = self._files()
         made = _made_with(files)
-        for contender, rows in counting.items():
+        merged: dict[str, list[Row]] = {}
+        for (contender, _), rows in self._kept().items():
+            merged.setdefault(contender, []).extend(rows)
+        for contender, rows in merged.items():
             file = self._folder / f"{self._name}-{contender}.parquet"
             write(file, rows, self._schema, made)
         for file in files:
             if "-part-" in file.name:
                 file.unlink()
 
-    def _counting(self) -> dict[str, list[Row]]:
-        """By contender, the runs of its latest version, the longest of each."""
-        kept: dict[str, dict[tuple[Any, ...], Row]] = {}
+    def _kept(self) -> dict[tuple[str, str], list[Row]]:
+        """By contender and policy, every run as it was made last, the latest version's at the end."""
+        found: dict[tuple[str, str], dict[tuple[Any, ...], Row]] = {}
         for file in self._files():
             for row in pq.read_table(file).to_pylist():
-                few = kept.setdefault(row["contender"], {})
-                if row["budget"] >= few.get(_key(row), row)["budget"]:
-                    few[_key(row)] = row
-        found: dict[str, list[Row]] = {}
-        for contender, few in kept.items():
-            latest = [*few.values()][-1]["version"]
-            found[contender] = [few[key] for key in sorted(few) if few[key]["version"] == latest]
-        return found
+                few = found.setdefault((row["contender"], row["policy"]), {})
+                run = _key({**row, "version": ""})
+                before = few.get(run, row)
+                if before["version"] != row["version"] or before["budget"] <= row["budget"]:
+                    few.pop(run, None)
+                    few[run] = row
+        kept = {}
+        for group, few in found.items():
+            *_, last = few.values()
+            kept[group] = sorted(
+                few.values(),
+                key=lambda row, last=last: (row["version"] == last["version"], _key(row)),
+            )
+        return kept
 
     def _files(self) -> list[Path]:
         """From the oldest to the latest."""
@@ -146,8 +158,9 @@ def write(
         made: the machine and the versions that they were made with; None: these here.
     """
     table = pa.Table.from_pylist([*rows], schema=schema.with_metadata(made or _about()))
-    pq.write_table(table, file.with_suffix(".tmp"), compression="zstd", compression_level=9)
-    file.with_suffix(".tmp").rename(file)
+    beside = file.with_name(f"{file.name}.{uuid.uuid4().hex}")
+    pq.write_table(table, beside, compression="zstd", compression_level=9)
+    beside.rename(file)
 
 
 def about(folder: Path) -> Mapping[str, str]:

@@ -170,6 +170,7 @@ class _Bounded(_Numeric):
 class _Gaussian(_Numeric):
     """Normal with this mean and standard deviation; where `logarithmic`, of the logarithm."""
 
+    has_tails: ClassVar[bool] = True
     mu: float
     sigma: float
 

@@ -39,6 +39,9 @@ class Expression(ABC):
     """What a parameter may be; compares and hashes by value."""
 
     kind: ClassVar[str]  # the design's name: "choice", "randint", ...
+    has_tails: ClassVar[bool] = (
+        False  # whether ever rarer values lie towards both ends, without bounds
+    )
 
     @abstractmethod
     def from_unit(self, u: float) -> Value:

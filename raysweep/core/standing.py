@@ -42,6 +42,9 @@ class Phase(StrEnum):
     CANCELED = "canceled"
 
 
+# Of a trial whose time was up all is known that its time allows: that counts as it is.
+CUT_SHORT = frozenset({TrialState.STOPPED, TrialState.CANCELED})
+
 OVER = frozenset({Phase.COMPLETED, Phase.FAILED, Phase.CANCELED})
 
 
@@ -211,7 +214,7 @@ class Standing:
             trial.number,
             trial.params,
             pending=trial.state not in TERMINAL,
-            stopped=trial.state is TrialState.STOPPED,
+            stopped=trial.state in CUT_SHORT,
         )
 
     def due(self, now: float) -> list[Event]:

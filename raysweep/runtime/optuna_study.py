@@ -308,7 +308,7 @@ class _Study:
 
     def _end(self, told: _Told, each: Observation) -> None:
         """Tell how a trial ended."""
-        if each.stopped:
+        if each.stopped and each.curve:
             self._study.tell(told.number, state=TrialState.PRUNED)
         elif each.score is None:
             self._study.tell(told.number, state=TrialState.FAIL)

@@ -71,13 +71,14 @@ class TestStore:
         assert [3, 1] == [each["budget"] for each in Store(tmp_path, "race", RACES).rows()]
 
     def test_an_earlier_version_gives_way(self, tmp_path: Path) -> None:
-        """A figure is of one version."""
+        """A figure is of one version; what the latest has not run again yet is there all the same."""
         store = Store(tmp_path, "race", RACES)
         store.add([row("ours", 0, [0.5]), row("ours", 1, [0.5])])
         store.merge()
         store.add([row("ours", 1, [0.4], version="2")])
         store.merge()
         assert [("2", 1)] == [(each["version"], each["seed"]) for each in store.rows()]
+        assert Store(tmp_path, "race", RACES).missing(job(0, 1, budget=1), "1") == job(1, budget=1)
 
     def test_files_of_longer_runs_lie_side_by_side(self, tmp_path: Path) -> None:
         """What is run once more, for longer, is new each time that it is kept."""

@@ -6,7 +6,7 @@ the same, the sampler answers the same.
 The first trials are Sobol points, denser towards the middle. From then on candidates are drawn all
 over the space and around the best trials, and the one with the greatest expected improvement is
 taken. Trials that still run count as if they would find what is expected of them,
-so that many may run at once. One that failed counts as bad as the worst; one that was stopped early
+so that many may run at once. One that failed without a value counts as bad as the worst; one that was stopped early
 counts with what it showed and what others gained from there on. Values are warped towards a normal
 distribution first (I.-K. Yeo and R. A. Johnson, Biometrika 87, 2000): a few very bad ones would
 hide what the good ones tell.
@@ -121,8 +121,10 @@ def _beside(candidates: Array, others: Array) -> npt.NDArray[np.bool_]:
     """Which candidates are as good as the same as one of the others."""
     if not len(others):
         return np.zeros(len(candidates), dtype=bool)
-    apart = np.nan_to_num(np.abs(candidates[:, None, :] - others[None, :, :]))
-    return np.asarray(apart.max(axis=2).min(axis=1) < APART)
+    apart = np.zeros((len(candidates), len(others)))
+    for one, other in zip(candidates.T, others.T, strict=True):
+        apart = np.maximum(apart, np.nan_to_num(np.abs(one[:, None] - other)))
+    return np.asarray(apart.min(axis=1) < APART)
 
 
 def _learnt(
@@ -131,7 +133,8 @@ def _learnt(
     """What there is to learn from: which trials told something, which still run, the former's values."""
     scores = expected_scores(known)
     pending = np.array([each.pending for each in known])
-    told = np.flatnonzero(~np.isnan(scores) | ~pending)
+    never_ran = np.array([each.stopped and not each.curve for each in known])
+    told = np.flatnonzero(~np.isnan(scores) | ~(pending | never_ran))
     waiting = np.flatnonzero(np.isnan(scores) & pending)[-MOST_PENDING:]
     worst = np.nanmin(scores)
     return told, waiting, _warped(np.nan_to_num(scores[told], nan=float(worst)))

@@ -21,7 +21,7 @@ Array = npt.NDArray[np.float64]
 
 JITTER = 1e-8  # added to the diagonal: rounding must not make it negative
 SCALE_SPREAD = math.sqrt(3)  # standard deviation of a length scale's logarithm
-NOISE_MEAN, NOISE_SPREAD = math.log(1e-3), 2.0  # of the logarithm of the noise's variance
+NOISE_MEAN, NOISE_SPREAD = math.log(1e-5), 2.0  # of the logarithm of the noise's variance
 SIGNAL_SPREAD = 1.0  # of the logarithm of the signal's variance; its mean is 0
 BOUNDS = (-7.0, 7.0)  # of every logarithm
 STEPS = 40  # of the fit, at most

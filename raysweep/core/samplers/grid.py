@@ -56,10 +56,10 @@ class Grid:
     def beside(
         self, space: Space, first: Sequence[Mapping[str, Value]], trial: int
     ) -> dict[str, Value] | None:
-        """The combination of a trial that comes after others that were tried first; none comes twice.
+        """The combination of a trial that comes after others that were tried first.
 
         A trial has the combination of its number, as without those. Where that is one of the first,
-        it has instead one of those whose numbers the first have taken.
+        it has instead one of those whose numbers the first have taken: none comes twice.
 
         Args:
             space: of countable parameters.
@@ -75,7 +75,9 @@ class Grid:
         passed = [space.at(number) for number in range(len(first))]
         left = [params for params in passed if _text(params) not in texts]
         there = {_text(params) for params in passed}
-        return left[[text for text in texts if text not in there].index(_text(proposed))]
+        taken = (text for text in texts if text not in there)
+        # Where options overlap, a combination has more than one number, and comes more than once.
+        return dict(zip(taken, left, strict=False)).get(_text(proposed), proposed)
 
 
 def _text(params: object) -> str:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from raysweep.core.samplers.gaussian_process import Array
 from raysweep.core.space import INACTIVE, Choice, Expression, Space
+
+Array = npt.NDArray[np.float64]
 
 MOST_COUNTED = 4_096  # values of a parameter that are looked up in a table
 MOVED = 0.3  # share of the coordinates that a step moves
 LEAST_UNIT, MOST_UNIT = 2.0**-40, 1 - 2.0**-40
+TAIL = 1e-3  # of a distribution without bounds, on each side: no model tells what lies out there
 
 
 class Layout:
@@ -32,11 +34,14 @@ class Layout:
         self.is_choice = np.array([isinstance(d.expression, Choice) for d in space.dimensions])
         widths = [each.expression.width for each in space.dimensions]
         self.groups = np.repeat(np.arange(self.size), widths)
+        tails = np.array([d.expression.has_tails for d in space.dimensions], dtype=bool)
+        self._least = np.where(tails, TAIL, LEAST_UNIT)
+        self._most = np.where(tails, 1 - TAIL, MOST_UNIT)
         self._centres = [centres_of(d.expression, MOST_COUNTED) for d in space.dimensions]
 
     def snapped(self, points: Array) -> Array:
-        """Points moved to the nearest that stand for a value."""
-        points = np.clip(points, LEAST_UNIT, MOST_UNIT)
+        """Points moved to the nearest that stand for a value, and out of the tails."""
+        points = np.clip(points, self._least, self._most)
         for index, centres in enumerate(self._centres):
             if centres is not None:
                 between = (centres[1:] + centres[:-1]) / 2
@@ -46,13 +51,18 @@ class Layout:
     def around(
         self, centres: Array, width: float, count: int, random: np.random.Generator
     ) -> Array:
-        """Points near the centres: some coordinates moved a little, options drawn anew."""
+        """Points near the centres: some coordinates moved a little, options drawn anew.
+
+        What would leave the cube comes back from its face: else many would be the face itself.
+        """
         points = centres[random.integers(len(centres), size=count)].copy()
         fresh = random.random(points.shape)
         points = np.where(np.isnan(points), fresh, points)
         moves = random.random(points.shape) < max(MOVED, 1 / self.size)
         moves[np.arange(count), random.integers(self.size, size=count)] = True
         steps = points + width * random.standard_normal(points.shape)
+        steps = self._least + np.abs(steps - self._least)
+        steps = self._most - np.abs(self._most - steps)
         return self.snapped(np.where(moves, np.where(self.is_choice, fresh, steps), points))
 
     def encoded(self, points: Array) -> Array:

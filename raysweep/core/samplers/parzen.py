@@ -24,10 +24,9 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from raysweep.core.samplers.layout import LEAST_UNIT, MOST_UNIT, centres_of
+from raysweep.core.samplers.layout import LEAST_UNIT, MOST_UNIT, Array, centres_of
 from raysweep.core.space import Choice, Dimension, Space
 
-Array = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
 MOST_CELLS = 512  # from here on a value's cell is too narrow to tell mass from density
@@ -125,24 +124,24 @@ class Parzen:
         return np.asarray(left @ right.T)
 
     def _counted(self, index: int, column: Column, coordinates: Array) -> Array:
-        """The logarithms of kernels in a dimension with cells: looked up in a table."""
-        asked, which = np.unique(column.cells(coordinates), return_inverse=True)
-        table = self._table(index, column)[asked]
-        return np.asarray(table[which][:, column.cells(self._points[:, index])])
+        """The logarithms of kernels in a dimension with cells."""
+        cells, kernels = column.cells(coordinates), column.cells(self._points[:, index])
+        if column.options:
+            own, each = self._shares(column.options)
+            inactive = (cells == column.options)[:, None] | (kernels == column.options)
+            share = np.where(cells[:, None] == kernels, own + each, each)
+            return np.where(inactive, 0.0, np.log(share * column.options))
+        asked, which = np.unique(cells, return_inverse=True)
+        return np.asarray(self._table(index, column)[asked][which][:, kernels])
 
     def _table(self, index: int, column: Column) -> Array:
         """Logarithm of (cell asked about, cell of a kernel), and a last row and column of 0."""
         edges, centres = column.edges, column.centres
         assert edges is not None
         assert centres is not None
-        count = len(centres)
-        if column.options:
-            kernels = self._shares(count)
-            mass = np.full((count, count), kernels[1]) + kernels[0] * np.eye(count)
-        else:
-            width = self._widths[index]
-            below = _normal((edges[:, None] - centres) / width)
-            mass = np.diff(below, axis=0) / _inside(centres, np.array(width))
+        width = self._widths[index]
+        below = _normal((edges[:, None] - centres) / width)
+        mass = np.diff(below, axis=0) / _inside(centres, np.array(width))
         even = np.diff(edges)[:, None]
         logs = np.log(np.maximum(mass, LEAST_MASS) / np.maximum(even, LEAST_MASS))
         return np.pad(logs, ((0, 1), (0, 1)))

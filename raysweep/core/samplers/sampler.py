@@ -27,7 +27,7 @@ class Observation:
     params: Mapping[str, Value]
     score: float | None = None  # its best finite counted value, turned so that greater is better
     pending: bool = False  # whether the trial may still report
-    stopped: bool = False  # whether the policy ended it before it was done
+    stopped: bool = False  # whether the policy, or the end of its sweep, cut it short
     curve: Sequence[float] = ()  # its value at each interval, turned the same way; not all finite
 
     def __post_init__(self) -> None:

@@ -28,7 +28,8 @@ import numpy.typing as npt
 from raysweep.core.samplers.ends import first, untried
 from raysweep.core.samplers.expected import expected_scores
 from raysweep.core.samplers.known import units
-from raysweep.core.samplers.parzen import Array, Column, Parzen, columns_of
+from raysweep.core.samplers.layout import Array
+from raysweep.core.samplers.parzen import Column, Parzen, columns_of
 from raysweep.core.samplers.sampler import Observation, check_seed, point_generator
 from raysweep.core.samplers.sobol import Sobol
 from raysweep.core.space import Space, Value
@@ -46,7 +47,7 @@ MOST_SPACES = 8  # whose columns are remembered
 class Tpe:
     """Learns from results; proposes nothing of a finite space twice, so that it has an end.
 
-    A trial that failed is never good. One that its policy stopped, or that still runs, counts with
+    A trial that failed without a value is never good. One that its policy stopped, or that still runs, counts with
     what it showed and what others gained from there on, but is never better than the best that was
     completed.
     """
