@@ -189,10 +189,10 @@ class Optimizer:
 
         Raises:
             UserError: there is no such trial, or it has ended already.
-            MetricError: a metric is no number, or the objective's is missing.
+            MetricError: a metric is no number, the objective's is missing, or is there although the
+                trial failed.
         """
-        number = trial.number if isinstance(trial, Asked) else checks.whole("trial", trial)
-        self._refuse(number)
+        number = self._number(trial)
         metric = self.spec.objective.metric
         if values is not None and not isinstance(values, Mapping):
             raise MetricError(
@@ -200,6 +200,11 @@ class Optimizer:
                 f" tell(trial, {{{metric!r}: ...}}) names one"
             )
         found = metrics.checked({**(values or {}), **more})
+        if metric in found and failed:
+            raise MetricError(
+                f"trial {number} cannot both fail and have a value of {metric!r}; tell a value on the"
+                " way with done=False first, or leave out failed=True"
+            )
         if metric in found:
             self._history.add(number, found[metric])
         elif not failed:
@@ -211,18 +216,26 @@ class Optimizer:
             self._ended.add(number)
             self._history.finish(number)
 
-    def _refuse(self, number: int) -> None:
-        """Refuse a trial that nobody asked for, or that has ended."""
+    def _number(self, trial: Asked | int) -> int:
+        """A trial's number; refuses one that nobody asked for here, or that has ended."""
+        if isinstance(trial, Mapping):
+            raise UserError(
+                f"trial must be what ask() gave, or its number, but got {checks.described(trial)}"
+            )
+        number = trial.number if isinstance(trial, Asked) else checks.whole("trial", trial)
         if not 0 <= number < len(self._asked):
             raise UserError(
                 f"trial must be one that was asked for, 0 to {len(self._asked) - 1}, but got {number}"
                 if self._asked
                 else f"trial must be one that was asked for, but got {number} before any was"
             )
+        if isinstance(trial, Asked) and trial.seed != self._asked[number].seed:
+            raise UserError(f"trial {number} was asked of another optimizer: tell that one")
         if number in self._ended:
             raise UserError(
                 f"trial {number} has ended already and cannot be told more; ask() for another"
             )
+        return number
 
     @property
     def trials(self) -> Sequence[Asked]:

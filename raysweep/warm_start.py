@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Any, TypeAlias
 
 from raysweep.core import checks
+from raysweep.core.samplers import Optuna
 from raysweep.core.space import Space
 from raysweep.core.spec import Earlier, Objective, SweepSpec
 from raysweep.errors import MetricError, SpecError
@@ -62,7 +63,8 @@ def refuse_gone_through(spec: SweepSpec) -> None:
     Raises:
         SpecError: they hold every combination of the space, and the sampler proposes none twice.
     """
-    size = spec.sampler.size(spec.space)
+    ends = isinstance(spec.sampler, Optuna) and spec.sampler.sampler == "BruteForceSampler"
+    size = spec.space.size if ends else spec.sampler.size(spec.space)
     if size is None or spec.try_first:
         return
     if len({spec.space.to_unit(each.params).tobytes() for each in spec.earlier}) >= size:

@@ -646,6 +646,21 @@ def test_a_sampler_may_be_named(file: Path) -> None:
     assert ({"type": "sobol", "seed": 7}, 7) == (spec["sampler"], spec["seed"])
 
 
+def test_the_same_sampler_of_optuna_keeps_the_file_s_options(file: Path) -> None:
+    """Naming it once more changes nothing; its options may be set one by one."""
+    file.write_text(
+        file.read_text().replace("rs.Random(seed=7)", 'rs.Optuna(options={"multivariate": True})')
+    )
+    again = json.loads(run("validate", file, "--sampler", "optuna:TPESampler", "-o", "json").stdout)
+    other = json.loads(run("validate", file, "--sampler", "optuna:QMCSampler", "-o", "json").stdout)
+    more = json.loads(
+        run("validate", file, "--set", "sampler.options.group=true", "-o", "json").stdout
+    )
+    assert {"multivariate": True} == again["sampler"]["options"]
+    assert {} == other["sampler"].get("options", {})
+    assert {"multivariate": True, "group": True} == more["sampler"]["options"]
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [

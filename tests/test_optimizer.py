@@ -92,6 +92,12 @@ def test_the_first_trials_are_the_initial_points() -> None:
     assert [{"x": 1.0, "n": 2}, {"x": 0.5, "n": 0}] == [trial.params for trial in opt.ask(2)]
 
 
+def test_parameters_may_be_numpy_s() -> None:
+    """As a row of a table has them; what comes out is Python's own."""
+    params = optimizer(initial=[{"x": np.float32(0.5), "n": np.int64(2)}]).ask().params
+    assert ({"x": 0.5, "n": 2}, int) == (params, type(params["n"]))
+
+
 def test_an_initial_point_needs_every_parameter() -> None:
     """The error says which point lacks which."""
     with pytest.raises(rs.SpecError, match=r"initial\[1\]: params must have a value for 'n'"):
@@ -151,6 +157,28 @@ class TestTold:
         assert not opt._observations()[0].pending
         with pytest.raises(rs.NoTrialCompletedError, match="no finite value of 'y'"):
             _ = opt.best
+
+    def test_no_value_where_it_failed(self) -> None:
+        """Whether it counted, nobody could tell; it is told on the way, or not."""
+        opt = optimizer()
+        trial = opt.ask()
+        with pytest.raises(
+            rs.MetricError, match="trial 0 cannot both fail and have a value of 'y'"
+        ):
+            opt.tell(trial, y=-100.0, failed=True)
+        opt.tell(trial, failed=True)
+
+    def test_only_what_was_asked_of_it(self) -> None:
+        """Another optimizer's trial has other parameters; a mapping is none at all."""
+        opt, other = optimizer(rs.Random(seed=1)), optimizer(rs.Random(seed=2))
+        opt.ask()
+        theirs = other.ask()
+        with pytest.raises(rs.UserError, match="trial 0 was asked of another optimizer"):
+            opt.tell(theirs, y=1.0)
+        with pytest.raises(
+            rs.UserError, match=r"must be what ask\(\) gave, or its number, but got"
+        ):
+            opt.tell(theirs.params, y=1.0)
 
     def test_nothing_once_it_has_ended(self) -> None:
         """Told twice is a mistake, whatever it is told."""

@@ -172,7 +172,9 @@ def test_results_that_are_none_are_refused(tmp_path: Path, given: Any, message: 
     assert message in str(caught.value)
 
 
-@pytest.mark.parametrize("sampler", [rs.Bayesian(), rs.Tpe(), rs.Auto()])
+@pytest.mark.parametrize(
+    "sampler", [rs.Bayesian(), rs.Tpe(), rs.Auto(), rs.Optuna("BruteForceSampler")]
+)
 def test_a_space_that_has_been_gone_through_is_refused(tmp_path: Path, sampler: Sampler) -> None:
     """A sweep without a trial would be all that comes of it; two of three leave one to try."""
     results = [({"n": n}, 0.5) for n in (0, 1, 1, 2)]
@@ -195,8 +197,8 @@ def test_more_points_than_trials_are_told(tmp_path: Path) -> None:
 
 def test_values_may_be_numbers_of_any_library(tmp_path: Path) -> None:
     """As those that are reported."""
-    point = {"x": 0.5, "n": 0}
-    made = sweep(tmp_path, warm_start=[(point, np.float32(0.5)), (point, np.array([2]))])
+    point, numpys = {"x": 0.5, "n": 0}, {"x": np.float64(0.5), "n": np.int64(0)}
+    made = sweep(tmp_path, warm_start=[(point, np.float32(0.5)), (numpys, np.array([2]))])
     assert [0.5, 2.0] == [each.value for each in made.spec.earlier]
 
 

@@ -110,6 +110,7 @@ def _run_missing(
     with_versions = ((job, version(job.contender, job.policy)) for job in wanted)
     missing = [left for job, made_by in with_versions if (left := store.missing(job, made_by))]
     if not missing:
+        console.print("all of this has been run already, and is shown with whatever else there is")
         return
     connect()
     rows: list[dict[str, Any]] = []
@@ -119,6 +120,8 @@ def _run_missing(
             rows += made
             if time.monotonic() - flushed > FLUSH:
                 store.add(rows)
+                if not console.is_terminal:  # where there is no bar
+                    console.print(f"{time.strftime('%H:%M')} {len(rows)} more runs are kept")
                 rows, flushed = [], time.monotonic()
     finally:
         store.add(rows)
@@ -147,6 +150,7 @@ def _connect(address: str | None, cpus: int | None) -> None:
         runtime_env=environment,
         log_to_driver=False,
         include_dashboard=False,
+        logging_level="warning",
     )
 
 
@@ -187,7 +191,7 @@ class _Counts(click.ParamType):
         return counts
 
 
-@click.command()
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.option(
     "--suite",
     "chosen",
@@ -203,7 +207,10 @@ class _Counts(click.ParamType):
     help="Which tasks; samplers are tuned on the development tasks only.",
 )
 @click.option(
-    "--contenders", type=_Names(CONTENDERS), default=",".join(COMPARED), help="Who is compared."
+    "--contenders",
+    type=_Names(CONTENDERS),
+    default=",".join(COMPARED),
+    help=f"Who is compared: of {', '.join(CONTENDERS)}.",
 )
 @click.option("--workers", type=_Counts(), default="1,16", help="Trials at a time.")
 @click.option("--budget", type=click.IntRange(1), default=BUDGET, help="Trials a run.")
@@ -224,7 +231,10 @@ def main(  # noqa: PLR0917  (click names them)
 ) -> None:
     """Run what is missing of the sampler benchmark, and show what came out.
 
-    Runs are kept as Parquet in --out, beside one page, report.html, with tables and pictures.
+    Runs are kept as Parquet in --out, beside one page, report.html, with tables and pictures. What is
+    there already is shown with the rest and not run again, and an interrupted benchmark goes on where
+    it was. As it stands here it takes hours on two cores: begin with a few seeds and contenders, and
+    another --out than the repository's own results.
     """
     import report  # noqa: PLC0415  (matplotlib: not for --help)
 
@@ -251,4 +261,4 @@ def main(  # noqa: PLR0917  (click names them)
 
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="raysweep bench")

@@ -120,15 +120,22 @@ def snake(word: str) -> str:
     return re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", word).lower()
 
 
-def word(*known: str, casing: Callable[[str], str] = str.lower) -> Reader:
-    """One of the known words, its case folded."""
+def word(*known: str, casing: Callable[[str], str] = str.lower, remedy: str = "") -> Reader:
+    """One of the known words, its case folded.
+
+    Args:
+        known: the words.
+        casing: folds a word's case.
+        remedy: the end of the message about another word.
+    """
 
     def read(value: Any, place: Place) -> str:  # noqa: ANN401  (a reader)
         if isinstance(value, str) and casing(value) in known:
             return casing(value)
         near = checks.did_you_mean(value, known)
         raise refused(
-            place, f"must be one of {', '.join(known)}, but got {checks.described(value)}{near}"
+            place,
+            f"must be one of {', '.join(known)}, but got {checks.described(value)}{near}{remedy}",
         )
 
     return read
@@ -206,6 +213,7 @@ class Table:
     needs: tuple[str, ...] = ()
     ignores: tuple[str, ...] = ()  # what a service adds to a job when it shows it
     open: bool = False  # whether other keys may stand there, and go
+    remedies: Mapping[str, str] = field(default_factory=dict)  # what to do about a key not known
 
     def __call__(self, value: Any, place: Place) -> dict[str, Any]:  # noqa: ANN401  (a reader)
         """Read the whole mapping, and tell everything that is wrong with it."""
@@ -240,8 +248,9 @@ class Table:
         if not isinstance(key, str):
             return refused(place.at(str(key)), _no_string(key), key=True)
         near = checks.did_you_mean(key, self.fields)
-        known = "" if near else f"; known: {', '.join(sorted(self.fields))}"
-        return refused(place.at(key), f"is not a known key{near}{known}", key=True)
+        known = "" if near or not self.fields else f"; known: {', '.join(sorted(self.fields))}"
+        remedy = f"; {self.remedies[key]}" if key in self.remedies else ""
+        return refused(place.at(key), f"is not a known key{near}{known}{remedy}", key=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,10 +260,13 @@ class ByType:
     tables: Mapping[str, Table]
     casing: Callable[[str], str] = str.lower
     default: Table | None = None  # where there is no type
+    remedy: str = ""  # the end of the message about another type
     kinds: Reader = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "kinds", word(*self.tables, casing=self.casing))
+        object.__setattr__(
+            self, "kinds", word(*self.tables, casing=self.casing, remedy=self.remedy)
+        )
 
     def __call__(self, value: Any, place: Place) -> dict[str, Any]:  # noqa: ANN401  (a reader)
         """Read the mapping by the table of its type."""

@@ -88,6 +88,10 @@ EXPRESSION = ByType(
 # What searches, and when it ends
 
 SAMPLERS = ("random", "grid", "bayesian")
+_OTHERS = (
+    "; another sampler of raysweep's stands in a block of its own, as `raysweep: {sampler: tpe}`"
+)
+_SEEDED = "Azure ML has none here, so it stands in `raysweep: {sampler: {type: bayesian, seed: 7}}`"
 
 
 def _any_float(value: Any, place: Place) -> float:  # noqa: ANN401  (a reader)
@@ -104,15 +108,15 @@ _SAMPLER_TABLES = {
         }
     ),
     "grid": Table(fields={}),
-    "bayesian": Table(fields={}),
+    "bayesian": Table(fields={}, remedies={"seed": _SEEDED}),
 }
 
 
 def sampler(value: Any, place: Place) -> dict[str, Any]:  # noqa: ANN401  (a reader)
     """A sampling algorithm, by its name or as a mapping."""
     if isinstance(value, dict):
-        return ByType(tables=_SAMPLER_TABLES, casing=snake)(value, place)
-    return {"type": word(*SAMPLERS)(value, place)}
+        return ByType(tables=_SAMPLER_TABLES, casing=snake, remedy=_OTHERS)(value, place)
+    return {"type": word(*SAMPLERS, remedy=_OTHERS)(value, place)}
 
 
 _SCHEDULE = {"evaluation_interval": nullable(whole), "delay_evaluation": nullable(whole)}

@@ -43,6 +43,8 @@ def of_sweep(result: Result) -> Document:
         "reason": result.reason,
         "metric": state.spec.objective.metric,
         "goal": str(state.spec.objective.goal),
+        "sampler": state.spec.sampler.kind,
+        "seed": state.spec.seed,
         "seconds": result.seconds,
         "trials": len(state.trials),
         "total_trials": state.total_trials,

@@ -19,13 +19,13 @@ from typing import Any
 
 from raysweep import job
 from raysweep.core import checks
-from raysweep.core.samplers import named
+from raysweep.core.samplers import Optuna, named
 from raysweep.core.spec import SweepSpec
 from raysweep.errors import SpecError, UserError
 from raysweep.runtime.proposals import check as check_sampler
 from raysweep.sweep import Runnable, found_in
 
-OPEN = ("resources.custom",)  # mappings whose keys are the user's
+OPEN = ("resources.custom", "sampler.options")  # mappings whose keys the spec does not know
 JOBS = (".yml", ".yaml")
 BLOCK = "raysweep."  # where a job file has what Azure has no key for
 
@@ -87,7 +87,10 @@ def load(
 
 def _change(sweep: Runnable, settings: Mapping[str, str], sampler: str | None) -> None:
     """Have a sweep run what is asked for in place of what its file says."""
-    proposes = sweep.asked if sampler is None else named(sampler, sweep.asked.seed)
+    asked = sweep.asked
+    proposes = asked if sampler is None else named(sampler, asked.seed)
+    if isinstance(asked, Optuna) and isinstance(proposes, Optuna):
+        proposes = asked if asked.sampler == proposes.sampler else proposes  # its options stay
     sweep.settle(changed(dataclasses.replace(sweep.spec, sampler=proposes), settings))
     check_sampler(sweep.spec)
 

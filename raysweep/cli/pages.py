@@ -23,6 +23,7 @@ from raysweep.core.choices import Choice
 from raysweep.core.command import Command, Environment
 from raysweep.core.expressions import Expression
 from raysweep.core.policies import NoPolicy, Policy
+from raysweep.core.samplers import Optuna
 from raysweep.core.spec import SweepSpec
 from raysweep.core.state import Phase
 from raysweep.result import Result, TrialResult
@@ -91,7 +92,16 @@ def of_sweep(result: Result) -> list[RenderableType]:
     best = None if state.best is None else state.best.trial
     table = trials_table(rows, width=width(), best=best)
     body: list[RenderableType] = [table, Text()] if rows else []
-    return [*of_head(result), Text(), *body, of_place(result)]
+    about = Text(" · ".join(_about_sampler(state.spec)), "dim", no_wrap=True, overflow="ellipsis")
+    return [*of_head(result), about, Text(), *body, of_place(result)]
+
+
+def _about_sampler(spec: SweepSpec) -> list[str]:
+    """What proposes the trials."""
+    begins = (
+        [f"begins with {len(spec.earlier):,} results of an earlier sweep"] if spec.earlier else []
+    )
+    return [f"sampler {_named(spec.sampler)}", f"seed {spec.seed}", *begins]
 
 
 def of_place(result: Result) -> Text:
@@ -170,7 +180,9 @@ def of_story(result: Result, trial: TrialResult, story: Story) -> list[Renderabl
     title = Text.assemble(f"trial {trial.number} of {result.name}: ", state_text(trial.state))
     parts: list[RenderableType] = [title, Text(f"  {story.ended}")]
     parts += _section("parameters", _values(trial.params))
-    parts += _section("proposed", "\n".join(map(_proposal, story.proposals)))
+    earlier = len(result.state.spec.earlier)
+    told = [_proposal(each, earlier) for each in story.proposals]
+    parts += _section("proposed", "\n".join(told))
     parts += _section("command", story.command)
     if story.attempts:
         policy = result.state.spec.policy
@@ -181,9 +193,10 @@ def of_story(result: Result, trial: TrialResult, story: Story) -> list[Renderabl
     return parts + _section(f"log (last {LAST_LINES} lines)", _last(trial.log))
 
 
-def _proposal(told: ProposalTold) -> str:
+def _proposal(told: ProposalTold, earlier: int) -> str:
     results = "no result" if not told.known else f"{told.known} result{'s' * (told.known != 1)}"
-    return f"at {duration(told.time)}, knowing {results}"
+    besides = f" and {earlier:,} of an earlier sweep" if earlier else ""
+    return f"at {duration(told.time)}, knowing {results}{besides}"
 
 
 def _attempt(told: AttemptTold) -> Text:
@@ -397,8 +410,15 @@ def _written_part(part: object) -> str:
         f"{each.name}={getattr(part, each.name)}"
         for each in fields(part)  # type: ignore[arg-type]  # samplers and policies are dataclasses
         if getattr(part, each.name) not in (each.default, None, {})
+        and not (isinstance(part, Optuna) and each.name == "sampler")
     ]
-    return f"{part.kind}({', '.join(given)})" if given else part.kind  # type: ignore[attr-defined]  # so is their kind
+    return f"{_named(part)}({', '.join(given)})" if given else _named(part)
+
+
+def _named(part: object) -> str:
+    """`sobol`, `optuna:TPESampler`."""
+    kind: str = part.kind  # type: ignore[attr-defined]  # of samplers and policies
+    return f"{kind}:{part.sampler}" if isinstance(part, Optuna) else kind
 
 
 def written(template: object) -> str:

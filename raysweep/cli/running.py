@@ -74,7 +74,8 @@ def run(
     )
     pages.notify(sweep.notices)
     sweep.storage = storage or sweep.storage
-    new_sweep(sweep.storage, sweep.spec.name)
+    folder = new_sweep(sweep.storage, sweep.spec.name)
+    pages.notify([f"sweep {folder.name} begins; its files: {folder.uri}"])
     from raysweep.runtime import session  # noqa: PLC0415  (see the rule above)
 
     with _cluster(address):

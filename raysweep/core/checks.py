@@ -104,16 +104,17 @@ def known_keys(name: str, value: Mapping[str, Any], known: Iterable[str]) -> Non
     known = list(known)
     for key in value:
         if key not in known:
-            raise SpecError(f"{name} has no key {key!r}{did_you_mean(key, known)}"
-                            f" (known: {', '.join(known)})")  # fmt: skip
+            shown = f"known: {', '.join(known)}" if known else "it has none"
+            raise SpecError(f"{name} has no key {key!r}{did_you_mean(key, known)} ({shown})")
 
 
 def did_you_mean(value: object, known: Iterable[str]) -> str:
     """The tail of a message: `; did you mean 'lr'?`, or nothing when no known word is near."""
     import difflib  # noqa: PLC0415  (it takes longer than the rest, and only typos need it)
 
-    near = difflib.get_close_matches(str(value), list(known), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    by_folded = {each.casefold(): each for each in known}
+    near = difflib.get_close_matches(str(value).casefold(), by_folded, n=1)
+    return f"; did you mean {by_folded[near[0]]!r}?" if near else ""
 
 
 def described(value: object) -> str:

@@ -215,13 +215,15 @@ class Space:
     def as_drawn(self, params: Mapping[str, object]) -> dict[str, Value]:
         """The same parameters as a draw has them: the caller's own, of a draw's types.
 
+        Numpy's scalars, as rows of a table have them, stand for Python's.
+
         >>> Space({"lr": uniform(0, 1), "layers": randint(4)}).as_drawn({"layers": 2.0, "lr": 1})
         {'lr': 1.0, 'layers': 2}
 
         Raises:
             SpecError: A parameter is missing or unknown, or its value is none that is ever drawn.
         """
-        return self.drawn(self.draws_of(params).__getitem__)
+        return self.drawn(self.draws_of(cast("dict[str, object]", _unwrapped(params))).__getitem__)
 
     def to_unit(self, params: Mapping[str, object]) -> npt.NDArray[np.float64]:
         """A point at which these parameters are drawn, shape (dimensions,); NaN where inactive.
@@ -333,6 +335,15 @@ def _drawn_value(expression: Expression, value: object) -> Value:
         return drawn
     number = cast("float", value)  # beside it by a rounding: a continuous one, or in a far tail
     return int(number) if isinstance(drawn, int) else float(number)
+
+
+def _unwrapped(value: object) -> object:
+    """The value with Python's own scalars in the place of numpy's, to any depth."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Mapping):
+        return {key: _unwrapped(inner) for key, inner in value.items()}
+    return [*map(_unwrapped, value)] if isinstance(value, list | tuple) else value
 
 
 def _reached(value: object, path: Path) -> object:

@@ -274,7 +274,9 @@ def _instance(what: str, value: object, kind: type) -> None:
 def _member(what: str, value: object, registry: Mapping[str, type]) -> None:
     if not isinstance(value, tuple(registry.values())):
         known = ", ".join(kind.__name__ for kind in registry.values())
-        raise SpecError(f"{what} must be one of {known}, but got {checks.described(value)}")
+        kind = registry.get(value) if isinstance(value, str) else None
+        remedy = "" if kind is None else f"; use rs.{kind.__name__}()"
+        raise SpecError(f"{what} must be one of {known}, but got {checks.described(value)}{remedy}")
 
 
 def _drawn(what: str, space: Space, params: object) -> dict[str, Value]:

@@ -227,6 +227,21 @@ def test_a_sampler_that_is_none_is_refused(given: object, message: str) -> None:
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("tpe", "as `raysweep: {sampler: tpe}`"),
+        ({"type": "auto"}, "as `raysweep: {sampler: tpe}`"),
+        ({"type": "bayesian", "seed": 7}, "`raysweep: {sampler: {type: bayesian, seed: 7}}`"),
+    ],
+)
+def test_what_azure_has_no_word_for_is_told_its_place(given: object, message: str) -> None:
+    """The block that is raysweep's own."""
+    with pytest.raises(JobFileError) as caught:
+        job(sampling_algorithm=given)
+    assert message in str(caught.value)
+
+
 def test_grid_may_be_given_up_for_what_samples_anything() -> None:
     """What a grid could not count is no mistake where another sampler goes before it."""
     space = {"lr": {"type": "uniform", "min_value": 0, "max_value": 1}}

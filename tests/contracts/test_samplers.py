@@ -347,6 +347,13 @@ def test_a_grid_repeats_no_point_that_was_tried_first() -> None:
     assert (16, expected) == (len(drawn), {json.dumps(params) for params in drawn})
 
 
+def test_a_grid_of_overlapping_options_goes_through_all_of_its_numbers() -> None:
+    """A value that has two numbers comes twice, also where it was tried first."""
+    space = Space({"x": choice([1, randint(3)])})
+    drawn = draw(dataclasses.replace(_sweep(Grid(), space, 7), try_first=({"x": 1},)), [], range(9))
+    assert [1, 0, 1, 2] == [params["x"] for params in drawn]
+
+
 def test_a_grid_too_large_to_list_is_still_numbered() -> None:
     """Combinations are computed from their number, never listed."""
     space = Space({f"x{i}": randint(1000) for i in range(20)})
@@ -444,6 +451,28 @@ def test_what_diverged_does_not_hide_what_the_others_tell(learner: Sampler, scor
     known = _known(LINE, 30)
     known[7] = dataclasses.replace(known[7], score=score)
     proposed = [_distance(learner.propose(LINE, known, trial, 7)) for trial in range(30, 39)]
+    assert np.quantile([_distance(each.params) for each in known], 0.25) > np.median(proposed)
+
+
+@every_learner
+def test_a_learning_sampler_stays_out_of_the_tails(learner: Sampler) -> None:
+    """Of a normal distribution it proposes nothing that hardly any draw would be."""
+    space = Space({"x": normal(0, 1), "size": lognormal(3, 1), "steps": qnormal(0, 10, 1)})
+    known: list[Observation] = []
+    for trial in range(25):
+        params: Any = learner.propose(space, known, trial, 7)
+        score = -abs(params["x"] - 0.5) - abs(np.log(params["size"]) - 3.5) + params["steps"] / 10
+        known.append(Observation(trial=trial, params=params, score=float(score)))
+        assert max(abs(params["x"]), abs(np.log(params["size"]) - 3), abs(params["steps"] / 10)) < 4
+
+
+@every_learner
+def test_a_trial_that_ended_before_it_began_tells_nothing_bad(learner: Sampler) -> None:
+    """It was canceled with its sweep: that its place is bad, nobody knows."""
+    known = _known(LINE, 30)
+    best = {"x": 0.3, "noise": 0.5}
+    known += [Observation(trial=30, params=best, stopped=True)]
+    proposed = [_distance(learner.propose(LINE, known, trial, 7)) for trial in range(31, 40)]
     assert np.quantile([_distance(each.params) for each in known], 0.25) > np.median(proposed)
 
 

@@ -94,7 +94,8 @@ def test_a_number_that_python_does_not_write_is_described() -> None:
 
 def test_nothing_is_suggested_when_nothing_is_near() -> None:
     """A wild guess would mislead."""
-    assert ("", "; did you mean 'lr'?") == (
+    assert ("", "; did you mean 'lr'?", "; did you mean 'TPESampler'?") == (
         checks.did_you_mean("momentum", ["lr"]),
         checks.did_you_mean("lrr", ["lr"]),
+        checks.did_you_mean("tpesampler", ["CmaEsSampler", "TPESampler"]),
     )

@@ -432,6 +432,16 @@ class TestWhatASamplerKnows:
         ]
         assert expected == state.observations()
 
+    def test_what_ends_with_its_sweep_is_cut_short(self) -> None:
+        """A trial that was canceled on its way would have come further; of one that ended, all is known."""
+        state = on_the_way(draft_spec(timeout=60.0, max_total_trials=3), slots=2)
+        reported(state, ID, [0.5])
+        ended(state, ID)
+        reported(state, OTHER, [0.25])
+        state.apply(SweepTimedOut(time=60.0))
+        ended(state, OTHER, Ending.OBEYED)
+        assert [False, True, True] == [each.stopped for each in state.observations()]
+
     def test_an_attempt_that_begins_anew_is_seen_so(self) -> None:
         """What a lost attempt had reported is not known any more."""
         state = begun(1)
