@@ -64,9 +64,11 @@ def trials_table(rows: Sequence[Row], *, width: int, best: int | None) -> Table:
         Column(
             "best", [Text(number(row.best), _best_style(row, best)) for row in rows], right=True
         ),
-        Column("latest", [Text(number(row.latest)) for row in rows], right=True),
     ]
-    columns += _params_columns([row.params for row in rows], width - _width(columns) - LEAST_REASON)
+    if any(row.latest != row.best for row in rows):  # where each reports once, it says nothing new
+        columns.append(Column("latest", [Text(number(row.latest)) for row in rows], right=True))
+    why = min(LEAST_REASON, max((len(row.reason) for row in rows), default=0))
+    columns += _params_columns([row.params for row in rows], width - _width(columns) - why)
     left = width - _width(columns)
     columns.append(Column("why", [_cut(Text(row.reason, "dim"), left) for row in rows]))
     return table_of(columns)
