@@ -55,6 +55,8 @@ def _expression(notices: list[str], plain: dict[str, Any], place: Place) -> Expr
         _check_quantum(numbers, place)
         if "sigma" in numbers:
             return _gaussian(kind, numbers, place)
+        if "log" in kind:
+            notices += _doubts(numbers["min_value"], numbers["max_value"], place)
         return _between(kind, numbers, place)
     except SpecError as error:
         if hasattr(error, "problems"):
@@ -155,6 +157,19 @@ def _between(kind: str, numbers: dict[str, float], place: Place) -> Expression:
         only = int(value) if quantum.denominator == 1 else float(value)
         return Choice(values=(_storable(only, place),))
     return _made(kind, bounds | {"q": numbers["q"]}, place)
+
+
+def _doubts(low: float, high: float, place: Place) -> list[str]:
+    """A word on bounds that look as if values were meant, and not exponents of e."""
+    if not 0 < low < high <= 1:
+        return []
+    return [
+        place.notice(
+            f"bounds are exponents of e, so values run from {math.exp(low):.4g} to"
+            f" {math.exp(high):.4g}; for {low:g} to {high:g} write {math.log(low):.4g} and"
+            f" {math.log(high):.4g}"
+        )
+    ]
 
 
 def _natural(kind: str, bound: float, place: Place) -> float:

@@ -284,3 +284,14 @@ def test_auto_learns_where_there_are_results_to_begin_with(own: dict[str, str], 
     space = {"lr": {"type": "choice", "values": [1, 2, 3]}}
     found = job(search_space=space, raysweep={"sampler": "auto", **own})
     assert kind == found.spec.sampler.kind
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "told"), [(1e-5, 0.1, True), (-6, -1, False), (0, 1, False), (1, 3, False)]
+)
+def test_bounds_that_look_like_values_are_told(low: float, high: float, told: bool) -> None:
+    """Exponents from 0.00001 to 0.1 are nobody's learning rates: what to write is said."""
+    bounds = {"type": "loguniform", "min_value": low, "max_value": high}
+    found = [each for each in job(search_space={"lr": bounds}).notices if "exponents" in each]
+    assert told == bool(found)
+    assert all("for 1e-05 to 0.1 write -11.51 and -2.303" in each for each in found)
