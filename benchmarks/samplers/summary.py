@@ -39,13 +39,14 @@ class Results:
         """What is there; nothing is an empty folder's."""
         races = Store(folder, "race", RACES).rows()
         kept = Store(folder, "early", SWEEPS).rows()
-        versions = {f"{row['contender']}: {row['version']}" for row in [*races, *kept]}
+        latencies = read(folder / LATENCY)
+        versions = {f"{_who(row)}: {row['version']}" for row in [*races, *kept, *latencies]}
         tasks = {row["task"] for row in [*races, *kept]}
         said = {"contenders": "; ".join(sorted(versions)), "tasks": ", ".join(sorted(tasks))}
         return cls(
             suites=_by_suite(races),
             sweeps=[{**row, "sampler": row["contender"], "trials": row["budget"]} for row in kept],
-            latencies=read(folder / LATENCY),
+            latencies=latencies,
             made={**about(folder), **said},
         )
 
@@ -62,6 +63,12 @@ class Results:
             yield f"early {sampler}", early_table(self.sweeps, sampler)
         if self.latencies:
             yield "latency", latency_table(self.latencies)
+
+
+def _who(row: Row) -> str:
+    """Who made a run: a contender, with a policy or while its asks were timed."""
+    beside = row.get("policy", "one ask")
+    return f"{row['contender']} ({beside})" if beside else str(row["contender"])
 
 
 def at_once(runs: Mapping[Key, Runs]) -> list[int]:
