@@ -154,4 +154,4 @@ def _ended(end: End, state: SweepState) -> str:
     best = state.history.best(trial.number)
     shown = "" if best is None else f", {state.spec.objective.metric} {best:.4g}"
     why = f" ({trial.error})" if trial.state is TrialState.FAILED else ""
-    return f"trial {trial.number} {trial.state} after {intervals} intervals{shown}{why}"
+    return f"trial {trial.number} {trial.state} after {intervals} interval{'s' * (intervals != 1)}{shown}{why}"
