@@ -152,6 +152,7 @@ def _ended(end: End, state: SweepState) -> str:
         return f"{end.id} ended ({end.error}); another follows"
     intervals = state.history.intervals(trial.number)
     best = state.history.best(trial.number)
+    reached = f"{intervals} interval{'s' * (intervals != 1)}"
     shown = "" if best is None else f", {state.spec.objective.metric} {best:.4g}"
     why = f" ({trial.error})" if trial.state is TrialState.FAILED else ""
-    return f"trial {trial.number} {trial.state} after {intervals} interval{'s' * (intervals != 1)}{shown}{why}"
+    return f"trial {trial.number} {trial.state} after {reached}{shown}{why}"
