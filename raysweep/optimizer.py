@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -200,7 +201,7 @@ class Optimizer:
                 f" tell(trial, {{{metric!r}: ...}}) names one"
             )
         found = metrics.checked({**(values or {}), **more})
-        if metric in found and failed:
+        if failed and math.isfinite(found.get(metric, math.nan)):
             raise MetricError(
                 f"trial {number} cannot both fail and have a value of {metric!r}; tell a value on the"
                 " way with done=False first, or leave out failed=True"

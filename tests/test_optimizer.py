@@ -166,7 +166,7 @@ class TestTold:
             rs.MetricError, match="trial 0 cannot both fail and have a value of 'y'"
         ):
             opt.tell(trial, y=-100.0, failed=True)
-        opt.tell(trial, failed=True)
+        opt.tell(trial, y=float("nan"), failed=True)
 
     def test_only_what_was_asked_of_it(self) -> None:
         """Another optimizer's trial has other parameters; a mapping is none at all."""

@@ -234,7 +234,7 @@ def main(  # noqa: PLR0917  (click names them)
     Runs are kept as Parquet in --out, beside one page, report.html, with tables and pictures. What is
     there already is shown with the rest and not run again, and an interrupted benchmark goes on where
     it was. As it stands here it takes hours on two cores: begin with a few seeds and contenders, and
-    another --out than the repository's own results.
+    another --out than the repository's own results. One benchmark at a time writes to a folder.
     """
     import report  # noqa: PLC0415  (matplotlib: not for --help)
 
