@@ -10,6 +10,7 @@ from typing import Any
 
 import contenders
 import documents
+import early
 import figures
 import latency
 import numpy as np
@@ -17,6 +18,7 @@ import pytest
 import race
 import summary
 import tables
+import versions
 from plan import Job, races
 from store import RACES, SWEEPS, Store, about
 
@@ -103,6 +105,25 @@ class TestStore:
         """Neither takes the other's."""
         Store(tmp_path, "race", RACES).add([row("ours", 0, [0.5])])
         assert [] == Store(tmp_path, "early", SWEEPS).rows()
+
+
+class TestVersions:
+    """What a contender is made of."""
+
+    def test_a_sampler_is_its_own_modules(self) -> None:
+        """And those that they import, by name; none of the samplers beside it."""
+        assert {"random", "sampler"} == versions._modules("random", set())
+        ours = versions._modules("bayesian", set())
+        assert {"bayesian", "gaussian_process", "layout", "sobol"} < ours
+        assert not {"tpe", "grid", "auto"} & ours
+        assert versions.version("random") == versions.version("random-x2")
+
+    def test_a_policy_is_its_settings(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Other settings under the same name are to be run again."""
+        before = versions.version("random", "truncation")
+        assert versions.version("random") != before != versions.version("random", "none")
+        monkeypatch.setitem(early.WAYS, "truncation", early.WAYS["bandit"])
+        assert before != versions.version.__wrapped__("random", "truncation")
 
 
 class TestRace:
