@@ -194,6 +194,17 @@ class Optimizer:
                 trial failed.
         """
         number = self._number(trial)
+        found = self._metrics(number, values, more, failed=failed)
+        if (value := found.get(self.spec.objective.metric)) is not None:
+            self._history.add(number, value)
+        if done or failed:
+            self._ended.add(number)
+            self._history.finish(number)
+
+    def _metrics(
+        self, number: int, values: object, more: Mapping[str, Any], *, failed: bool
+    ) -> Mapping[str, float]:
+        """What a trial was told, by name; refuses what says too little, or too much."""
         metric = self.spec.objective.metric
         if values is not None and not isinstance(values, Mapping):
             raise MetricError(
@@ -206,16 +217,12 @@ class Optimizer:
                 f"trial {number} cannot both fail and have a value of {metric!r}; tell a value on the"
                 " way with done=False first, or leave out failed=True"
             )
-        if metric in found:
-            self._history.add(number, found[metric])
-        elif not failed:
+        if metric not in found and not failed:
             raise MetricError(
                 f"trial {number} must be told {metric!r}, but got {sorted(found)};"
                 " tell(trial, failed=True) ends one without a value"
             )
-        if done or failed:
-            self._ended.add(number)
-            self._history.finish(number)
+        return found
 
     def _number(self, trial: Asked | int) -> int:
         """A trial's number; refuses one that nobody asked for here, or that has ended."""

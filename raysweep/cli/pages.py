@@ -98,9 +98,7 @@ def of_sweep(result: Result) -> list[RenderableType]:
 
 def _about_sampler(spec: SweepSpec) -> list[str]:
     """What proposes the trials."""
-    begins = (
-        [f"begins with {len(spec.earlier):,} results of an earlier sweep"] if spec.earlier else []
-    )
+    begins = [about for name, about in _about_beginning(spec).items() if name == "warm start"]
     return [f"sampler {_named(spec.sampler)}", f"seed {spec.seed}", *begins]
 
 

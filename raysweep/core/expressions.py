@@ -39,9 +39,7 @@ class Expression(ABC):
     """What a parameter may be; compares and hashes by value."""
 
     kind: ClassVar[str]  # the design's name: "choice", "randint", ...
-    has_tails: ClassVar[bool] = (
-        False  # whether ever rarer values lie towards both ends, without bounds
-    )
+    has_tails: ClassVar[bool] = False  # whether its values have no bounds, and grow ever rarer
 
     @abstractmethod
     def from_unit(self, u: float) -> Value:

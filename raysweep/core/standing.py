@@ -29,7 +29,7 @@ from raysweep.core.history import Best, Goal, History
 from raysweep.core.roster import Roster, Slot
 from raysweep.core.samplers import Observation
 from raysweep.core.spec import SweepSpec
-from raysweep.core.trials import TERMINAL, Trial, TrialState
+from raysweep.core.trials import CUT_SHORT, TERMINAL, Trial, TrialState
 
 
 class Phase(StrEnum):
@@ -41,9 +41,6 @@ class Phase(StrEnum):
     FAILED = "failed"
     CANCELED = "canceled"
 
-
-# Of a trial whose time was up all is known that its time allows: that counts as it is.
-CUT_SHORT = frozenset({TrialState.STOPPED, TrialState.CANCELED})
 
 OVER = frozenset({Phase.COMPLETED, Phase.FAILED, Phase.CANCELED})
 

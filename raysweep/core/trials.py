@@ -46,6 +46,8 @@ class Step(StrEnum):
 
 LIVE = frozenset({TrialState.ASSIGNED, TrialState.RUNNING, TrialState.STOPPING})
 TERMINAL = frozenset(TrialState) - LIVE - {TrialState.WAITING}
+# What would have come further. Of a trial whose time was up, all is known that its time allows.
+CUT_SHORT = frozenset({TrialState.STOPPED, TrialState.CANCELED})
 
 TRANSITIONS: Mapping[TrialState, Mapping[Step, TrialState]] = {
     TrialState.WAITING: {
