@@ -5,6 +5,7 @@ One rule: every run is kept when it is done; begun again, the benchmark goes on 
 
 from __future__ import annotations
 
+import functools
 import os
 import tempfile
 import time
@@ -23,7 +24,7 @@ from contenders import CONTENDERS
 from plan import Job, races, sweeps
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from store import LATENCIES, RACES, SWEEPS, Store, read, write
+from store import LATENCIES, RACES, REALS, SWEEPS, Store, read, write
 from summary import LATENCY
 from versions import version
 
@@ -38,25 +39,27 @@ BUDGET, SEEDS = (50, 2) if QUICK else (100, 30)
 LEARNERS = ("random",) if QUICK else ("random", "bayesian", "tpe")  # with early termination
 FLUSH = 60.0  # seconds between two files of what was run
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+Rows = list[dict[str, Any]]
 POLICIES = ("none", "bandit", "median", "truncation", "asha", "one-epoch-3")
 
 
 @ray.remote(num_cpus=1)
-def _made(job: Job, made_by: str) -> list[dict[str, Any]]:
+def _made(job: Job, made_by: str) -> Rows:
     """The runs of a job, a row each; on whatever machine has the room."""
-    return [
-        {
-            "task": job.task,
-            "contender": job.contender,
-            "policy": job.policy,
-            "version": made_by,
-            "workers": job.workers,
-            "seed": seed,
-            "budget": job.budget,
-            **(_sweep(job, seed) if job.policy else _race(job, seed)),
-        }
-        for seed in job.seeds
-    ]
+    run = _sweep if job.policy else _race
+    return [{**_about(job, made_by), "seed": seed, **run(job, seed)} for seed in job.seeds]
+
+
+def _about(job: Job, made_by: str) -> dict[str, Any]:
+    """What all rows of a job say."""
+    return {
+        "task": job.task,
+        "contender": job.contender,
+        "policy": job.policy,
+        "version": made_by,
+        "workers": job.workers,
+        "budget": job.budget,
+    }
 
 
 def _race(job: Job, seed: int) -> dict[str, Any]:
@@ -85,44 +88,58 @@ def _sweep(job: Job, seed: int) -> dict[str, Any]:
     return {name: found[name] for name in SWEEPS.names if name in found}
 
 
-def _made_anywhere(missing: list[Job], console: Console) -> Iterator[list[dict[str, Any]]]:
+def _made_anywhere(missing: list[Job]) -> Iterator[tuple[Job, Rows]]:
     """The rows of all jobs, as they are done; twice as many are out as there are CPUs."""
     room = 2 * int(ray.cluster_resources()["CPU"])
     waiting, out = iter(missing), {}
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
-        bar = progress.add_task("runs", total=sum(len(job.seeds) for job in missing))
-        while True:
-            while len(out) < room and (job := next(waiting, None)) is not None:
-                out[_made.remote(job, version(job.contender, job.policy))] = job
-            if not out:
-                return
-            (done,), _ = ray.wait([*out])
-            job = out.pop(done)
-            yield ray.get(done)
-            progress.update(bar, advance=len(job.seeds), description=f"{job.contender} {job.task}")
+    while True:
+        while len(out) < room and (job := next(waiting, None)) is not None:
+            out[_made.remote(job, version(job.contender, job.policy))] = job
+        if not out:
+            return
+        (done,), _ = ray.wait([*out])
+        yield out.pop(done), ray.get(done)
+
+
+def _made_in_turn(missing: list[Job], place: Path) -> Iterator[tuple[Job, Rows]]:
+    """The rows of all jobs, which are sweeps that have the cluster for themselves."""
+    import real  # noqa: PLC0415  (as above)
+
+    for job in missing:
+        about = _about(job, version(job.contender))
+        yield job, [{**about, **row} for row in real.rows(job, place)]
 
 
 def _run_missing(
-    store: Store, wanted: Iterable[Job], connect: Callable[[], None], console: Console
+    store: Store,
+    wanted: Iterable[Job],
+    connect: Callable[[], None],
+    console: Console,
+    make: Callable[[list[Job]], Iterator[tuple[Job, Rows]]] = _made_anywhere,
 ) -> None:
     """Run what the store does not have, and keep it, also when interrupted."""
+    if not (wanted := [*wanted]):
+        return
     with_versions = ((job, version(job.contender, job.policy)) for job in wanted)
     missing = [left for job, made_by in with_versions if (left := store.missing(job, made_by))]
     if not missing:
         console.print("all of this has been run already, and is shown with whatever else there is")
         return
     connect()
-    rows: list[dict[str, Any]] = []
+    rows: Rows = []
     flushed = time.monotonic()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     try:
-        for made in _made_anywhere(missing, console):
-            rows += made
-            if time.monotonic() - flushed > FLUSH:
-                store.add(rows)
-                if not console.is_terminal:  # where there is no bar
-                    console.print(f"{time.strftime('%H:%M')} {len(rows)} more runs are kept")
-                rows, flushed = [], time.monotonic()
+        with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
+            bar = progress.add_task("runs", total=sum(len(job.seeds) for job in missing))
+            for job, made in make(missing):
+                progress.update(bar, advance=len(made), description=f"{job.contender} {job.task}")
+                rows += made
+                if time.monotonic() - flushed > FLUSH:
+                    store.add(rows)
+                    if not console.is_terminal:  # where there is no bar
+                        console.print(f"{time.strftime('%H:%M')} {len(rows)} more runs are kept")
+                    rows, flushed = [], time.monotonic()
     finally:
         store.add(rows)
         store.merge()
@@ -195,10 +212,10 @@ class _Counts(click.ParamType):
 @click.option(
     "--suite",
     "chosen",
-    type=_Names([*suites.SUITES, "early", "latency"]),
+    type=_Names([*suites.SUITES, "early", "real", "latency"]),
     default="tables,early,latency",
-    help=f"Of {', '.join(suites.SUITES)}: whole trials; early: early termination; latency: how"
-    " long a sampler thinks.",
+    help=f"Of {', '.join(suites.SUITES)}: whole trials; early: early termination; real:"
+    " sweeps on Ray beside the virtual clock, one after another; latency: how long a sampler thinks.",
 )
 @click.option(
     "--part",
@@ -255,6 +272,11 @@ def main(  # noqa: PLR0917  (click names them)
             curves, learners, policies=POLICIES, workers=at_once, trials=64, seeds=range(seeds)
         )
         _run_missing(Store(out, "early", SWEEPS), wanted, connect, console)
+    if "real" in chosen:
+        alone = [name for name in contenders if not name.endswith("-x2")]
+        wanted = races(suites.names("lcbench", part), alone, workers, budget, range(seeds))
+        make = functools.partial(_made_in_turn, place=out / "sweeps")
+        _run_missing(Store(out, "real", REALS), wanted, connect, console, make)
     if "latency" in chosen:
         _time_asks(contenders, out / LATENCY)
     report.show(out)

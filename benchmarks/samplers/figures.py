@@ -43,7 +43,6 @@ class Runs:
     version: str
     regrets: Mapping[Run, Array]  # by task and seed: after each trial
     ends: Mapping[Run, Array]  # virtual seconds
-    asks: Array  # seconds, shape (runs, trials); NaN past a run's budget
     busy: Array  # share of the workers' time, shape (runs,)
 
     @property
@@ -69,17 +68,12 @@ def grouped(rows: Sequence[Row]) -> dict[tuple[str, int], Runs]:
 
 
 def _runs(key: tuple[str, int], rows: list[Row]) -> Runs:
-    longest = max(len(row["asks"]) for row in rows)
-    asks = np.full((len(rows), longest), np.nan)
-    for at, row in enumerate(rows):
-        asks[at, : len(row["asks"])] = row["asks"]
     return Runs(
         contender=key[0],
         workers=key[1],
         version=str(rows[-1]["version"]),
         regrets={(row["task"], row["seed"]): np.array(row["regrets"]) for row in rows},
         ends={(row["task"], row["seed"]): np.array(row["ends"]) for row in rows},
-        asks=asks,
         busy=np.array([row["busy"] for row in rows]),
     )
 

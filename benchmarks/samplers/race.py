@@ -56,7 +56,7 @@ def run(task: Task, contender: str, *, workers: int, budget: int, seed: int) -> 
     while running:
         told.append(_tell(made, heapq.heappop(running)))
     return Run(
-        regrets=_incumbents(task, told),
+        regrets=incumbents(task, told),
         ends=np.array([end for end, _, _ in told]),
         asks=np.array(asks),
         busy=worked / (workers * told[-1][0]),
@@ -71,8 +71,9 @@ def _tell(
     return end, params, value
 
 
-def _incumbents(task: Task, told: list[tuple[float, Params, float]]) -> npt.NDArray[np.float64]:
+def incumbents(task: Task, told: list[tuple[float, Params, float]]) -> npt.NDArray[np.float64]:
     """The regret of what reads best after each trial."""
+    """The regret of what reads best after each trial, told as (end, params, reading)."""
     best, regret, found = np.inf, 1.0, []
     for _, params, value in told:
         if value < best:

@@ -60,6 +60,8 @@ def page(results: Results) -> str:
     if results.sweeps:
         shown = [tables[f"early {name}"] for name in summary.proposed_by(results.sweeps)]
         parts += ["<h2>Early termination</h2>", _EARLY, *shown, _trade(results.sweeps)]
+    if results.reals:
+        parts += ["<h2>On Ray itself</h2>", _REAL, tables["real"]]
     if results.latencies:
         parts += ["<h2>What one ask takes</h2>", tables["latency"], _latency(results.latencies)]
     return _PAGE.format(body="\n".join(part for part in parts if part))
@@ -231,6 +233,9 @@ _EARLY = """<p>Epochs saved are of all that whole trials would have run; lost is
 adds, on the same tasks and seeds; winner stopped is how often it ended the trial that would have been
 best of all that were proposed. The sampler's own time is not charged here. The recommended policy is
 marked with *.</p>"""
+_REAL = """<p>Sweeps on LCBench's tasks as a user runs them, with slots, a controller, a journal and a sampler's
+process. Trials sleep for their recorded times, speeded up until one takes a second in the mean; the
+virtual clock charges its asks to the same times. Use is the share of the workers' time that trials slept.</p>"""
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Samplers compared</title><style>
 body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }}

@@ -40,6 +40,16 @@ RACES = pa.schema(
         "busy": pa.float32(),  # share of the workers' time that trials ran
     }
 )
+REALS = pa.schema(
+    {
+        **_KEYS,
+        "regrets": pa.list_(pa.float32()),  # as above, of a sweep on Ray
+        "ends": pa.list_(pa.float32()),  # seconds since all slots were there
+        "busy": pa.float32(),
+        "virtual_regrets": pa.list_(pa.float32()),  # of the same on the virtual clock
+        "virtual_busy": pa.float32(),
+    }
+)
 SWEEPS = pa.schema(
     {
         **_KEYS,

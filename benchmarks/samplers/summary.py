@@ -16,7 +16,7 @@ import suites
 from figures import Runs
 from plan import BUDGETS
 from rich.table import Table
-from store import RACES, SWEEPS, Row, Store, about, read
+from store import RACES, REALS, SWEEPS, Row, Store, about, read
 
 OURS = "bayesian"
 LATENCY = "latency.parquet"
@@ -31,6 +31,7 @@ class Results:
 
     suites: Mapping[str, Mapping[Key, Runs]]  # by suite; then by contender and number of workers
     sweeps: Sequence[Row]  # of early termination
+    reals: Sequence[Row]  # sweeps on Ray
     latencies: Sequence[Row]
     made: Mapping[str, str]  # machine, versions, contenders, tasks
 
@@ -39,13 +40,15 @@ class Results:
         """What is there; nothing is an empty folder's."""
         races = Store(folder, "race", RACES).rows()
         kept = Store(folder, "early", SWEEPS).rows()
+        reals = Store(folder, "real", REALS).rows()
         latencies = read(folder / LATENCY)
-        versions = {f"{_who(row)}: {row['version']}" for row in [*races, *kept, *latencies]}
+        versions = {f"{_who(row)}: {row['version']}" for row in [*races, *kept, *reals, *latencies]}
         tasks = {row["task"] for row in [*races, *kept]}
         said = {"contenders": "; ".join(sorted(versions)), "tasks": ", ".join(sorted(tasks))}
         return cls(
             suites=_by_suite(races),
             sweeps=[{**row, "sampler": row["contender"], "trials": row["budget"]} for row in kept],
+            reals=reals,
             latencies=latencies,
             made={**about(folder), **said},
         )
@@ -61,6 +64,8 @@ class Results:
             yield f"use {suite}", use(runs)
         for sampler in proposed_by(self.sweeps):
             yield f"early {sampler}", early_table(self.sweeps, sampler)
+        if self.reals:
+            yield "real", real_table(self.reals)
         if self.latencies:
             yield "latency", latency_table(self.latencies)
 
@@ -192,6 +197,29 @@ def _lost(sweeps: Sequence[Row], about_: Mapping[str, object]) -> figures.Interv
         }
 
     return figures.difference(of(about_["policy"]), of("none")) or ""
+
+
+def real_table(reals: Sequence[Row]) -> Table:
+    """What sweeps on Ray came to, beside the same on the virtual clock."""
+    runs = figures.grouped(reals)
+    virtual = figures.grouped(
+        [{**row, "regrets": row["virtual_regrets"], "busy": row["virtual_busy"]} for row in reals]
+    )
+    budgets = looked_at(runs)
+    shown = Table(title="sweeps on Ray less the same on the virtual clock, paired")
+    shown.add_column("sampler")
+    columns = [f"{budget} trials" for budget in budgets]
+    for column in ("workers", *columns, "use on Ray", "virtual", "runs"):
+        shown.add_column(column, justify="right")
+    for (name, workers), each in sorted(runs.items()):
+        clock = virtual[name, workers]
+        found = [figures.difference(each.at(b), clock.at(b)) for b in budgets]
+        use_of = (f"{np.mean(one.busy):.1%}" for one in (each, clock))
+        shown.add_row(
+            name, str(workers), *("" if f is None else str(f) for f in found), *use_of,
+            str(len(each.regrets)),
+        )  # fmt: skip
+    return shown
 
 
 def latency_table(latencies: Sequence[Row]) -> Table:

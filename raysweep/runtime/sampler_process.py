@@ -116,7 +116,9 @@ class SamplerProcess:
                 [sys.executable, "-P", "-c", _program()],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                start_new_session=True,  # Ctrl-C in a terminal is its client's alone
+                # Ctrl-C in a terminal is its client's alone. Not a session: Linux shares the CPUs among
+                # sessions, and one that thinks for milliseconds waits for seconds.
+                process_group=0,
             )
         assert self._process.stdin is not None
         pickle.dump(self._spec.to_dict(), self._process.stdin)

@@ -122,6 +122,13 @@ def test_a_process_that_was_killed_is_replaced(sampler: SamplerProcess) -> None:
     assert before != pid(sampler)
 
 
+def test_an_interrupt_of_its_controller_is_not_its_own(sampler: SamplerProcess) -> None:
+    """It leads a group, in its controller's session: one of its own is a scheduler's class by itself."""
+    sampler.propose(range(1), [])
+    assert os.getpgid(pid(sampler)) == pid(sampler)
+    assert os.getsid(pid(sampler)) == os.getsid(0)
+
+
 def test_one_that_dies_again_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """The answer says how it ended."""
     monkeypatch.setattr(sys, "executable", "/bin/false")
