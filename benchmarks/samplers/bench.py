@@ -21,7 +21,7 @@ os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS
 import ray
 import suites
 from contenders import CONTENDERS
-from plan import Job, races, sweeps
+from plan import BUDGETS, Job, races, sweeps
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from store import LATENCIES, RACES, REALS, SWEEPS, Store, read, write
@@ -230,7 +230,12 @@ class _Counts(click.ParamType):
     help=f"Who is compared: of {', '.join(CONTENDERS)}.",
 )
 @click.option("--workers", type=_Counts(), default="1,16", help="Trials at a time.")
-@click.option("--budget", type=click.IntRange(1), default=BUDGET, help="Trials a run.")
+@click.option(
+    "--budget",
+    type=click.IntRange(BUDGETS[0]),
+    default=BUDGET,
+    help=f"Trials a run; it is looked at after {', '.join(map(str, BUDGETS))}.",
+)
 @click.option("--seeds", type=click.IntRange(1), default=SEEDS, help="Runs a task, from seed 0.")
 @click.option("--out", type=click.Path(path_type=Path), default=OUT, help="Where runs are kept.")
 @click.option("--address", help="Of a Ray cluster; one is started here unless given.")

@@ -120,7 +120,7 @@ def _curves(few: Mapping[str, Runs]) -> str:
 
 def _critical(few: Mapping[str, Runs]) -> str:
     """Mean ranks on a line; what the critical difference cannot tell apart is joined."""
-    budget = max((b for b in BUDGETS if all(runs.at(b) for runs in few.values())), default=None)
+    budget = summary.common(few.values())
     if budget is None or len(few) < 3:  # noqa: PLR2004  (two have no ranks to speak of)
         return ""
     ranks, tasks = figures.ranks({name: runs.at(budget) for name, runs in few.items()})
@@ -157,7 +157,7 @@ def _map(few: Mapping[str, Runs]) -> str:
     others = [name for name in sorted(few) if name != OURS]
     if OURS not in few or not others:
         return ""
-    budget = max((b for b in BUDGETS if few[OURS].at(b)), default=None)
+    budget = summary.common(few.values())
     if budget is None:
         return ""
     ours = few[OURS].at(budget)

@@ -5,8 +5,8 @@ One rule: nothing is said that is not computed from the runs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -86,6 +86,12 @@ def looked_at(runs: Mapping[Key, Runs]) -> list[int]:
     return [budget for budget in BUDGETS if any(each.at(budget) for each in runs.values())]
 
 
+def common(runs: Iterable[Runs]) -> int | None:
+    """The most trials to be looked at that every run of all has; None: they have not even the fewest."""
+    lengths = [len(regrets) for each in runs for regrets in each.regrets.values()]
+    return max((budget for budget in BUDGETS if budget <= min(lengths)), default=None)
+
+
 def named(workers: int) -> str:
     """`1 worker`, `16 workers`."""
     return f"{workers} worker{'s' * (workers > 1)}"
@@ -104,11 +110,18 @@ def regrets(runs: Mapping[Key, Runs], workers: int) -> Table:
             found = [figures.mean(each.at(budget)) for budget in budgets if each.at(budget)]
             cells = [f"{one.mean:.3f} [{one.low:.3f}, {one.high:.3f}]" for one in found]
             cells += [""] * (len(budgets) - len(cells))
-            cells += [str(len(each.tasks)), str(len(each.regrets))]
+            cells += [str(len(each.tasks)), _counted(each, budgets)]
             rows.append((-len(found), found[-1].mean, contender, cells))
     for *_, contender, cells in sorted(rows):
         shown.add_row(contender, *cells)
     return shown
+
+
+def _counted(runs: Runs, budgets: Sequence[int]) -> str:
+    """How many runs there are, and how many of them went on for longer."""
+    counts = {len(at): budget for budget in budgets if (at := runs.at(budget))}
+    first, *further = counts.items()
+    return ", ".join([str(first[0]), *(f"{count} to {budget}" for count, budget in further)])
 
 
 def differences(runs: Mapping[Key, Runs], workers: int) -> Table:
@@ -250,6 +263,11 @@ def _by_suite(races: Sequence[Row]) -> dict[str, Mapping[Key, Runs]]:
 
 
 def _everywhere(runs: Mapping[Key, Runs]) -> Mapping[Key, Runs]:
-    """Of those who ran on every task: the mean over a part of them is no one else's."""
+    """Of those who ran on every task, as many trials as there are on each: means of the same."""
     most = max((len(each.tasks) for each in runs.values()), default=0)
-    return {key: each for key, each in runs.items() if len(each.tasks) == most}
+    kept = {key: each for key, each in runs.items() if len(each.tasks) == most}
+    return {key: _cut(each, common([each])) for key, each in kept.items()}
+
+
+def _cut(runs: Runs, trials: int | None) -> Runs:
+    return replace(runs, regrets={run: each[:trials] for run, each in runs.regrets.items()})

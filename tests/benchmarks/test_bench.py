@@ -266,6 +266,15 @@ def test_a_table_has_the_best_first() -> None:
     assert ["good", "fair", "bad", "short"] == [*shown.columns[0].cells]
 
 
+def test_those_that_went_on_are_counted_apart() -> None:
+    """A column of few runs does not pass for one of all; pictures are of what all have."""
+    rows = [row("ours", seed, [0.5] * (100 if seed else 500)) for seed in range(3)]
+    runs = figures.grouped(rows)
+    shown = summary.regrets(runs, 1)
+    assert ["3, 1 to 500"] == [*shown.columns[-1].cells]
+    assert 100 == summary.common(runs.values())
+
+
 def test_all_tasks_together_are_of_those_who_ran_on_all(tmp_path: Path) -> None:
     """Somebody's mean over the easy ones is not beside the others'; COCO's functions stay apart."""
     tasks = ("mlp/car", "lcbench/1", "bbob/1")
