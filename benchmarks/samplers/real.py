@@ -109,7 +109,7 @@ def _training(reader: str, workers: int, seed: int) -> Callable[[rs.Trial], None
 
     def train(trial: rs.Trial) -> None:
         task = ray.get_actor(reader, NAMESPACE)
-        if trial.number < workers:
+        if trial.number < workers and trial.attempt == 1:
             ray.get(task.all_there.remote(seed, workers))
         value, seconds = ray.get(task.read.remote(trial.params, seed, trial.number))
         time.sleep(seconds)
