@@ -6,6 +6,7 @@ One rule: a test that asks for `local_ray` is marked `ray`, so `pytest -m "not r
 from __future__ import annotations
 
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 
@@ -18,6 +19,12 @@ settings.register_profile("ci", derandomize=True, deadline=None)
 # "search" looks for new examples: pytest --hypothesis-profile=search
 settings.register_profile("search", max_examples=2_000, deadline=None)
 settings.load_profile("ci")
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C be heard by what tests start, also where a shell runs `make test &` and ignores it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
