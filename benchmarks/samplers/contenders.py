@@ -27,6 +27,7 @@ from raysweep.core.space import (
     Uniform,
 )
 
+OPTUNAS = {"optuna-tpe": "TPESampler", "optuna-gp": "GPSampler"}  # which of Optuna's they are
 Results = list[tuple[Params, float]]  # parameters and their scores
 
 
@@ -145,8 +146,7 @@ def _optuna(sampler: str) -> Callable[[Space, int], Contender]:
 CONTENDERS: Mapping[str, Callable[[Space, int], Contender]] = {
     **{name: _ours(name) for name in ("random", "sobol", "bayesian", "tpe")},
     "random-x2": _ours("random"),  # with twice the workers and trials: see `race.run`
-    "optuna-tpe": _optuna("TPESampler"),
-    "optuna-gp": _optuna("GPSampler"),
+    **{name: _optuna(sampler) for name, sampler in OPTUNAS.items()},
 }
 
 

@@ -72,7 +72,6 @@ def _tell(
 
 
 def incumbents(task: Task, told: list[tuple[float, Params, float]]) -> npt.NDArray[np.float64]:
-    """The regret of what reads best after each trial."""
     """The regret of what reads best after each trial, told as (end, params, reading)."""
     best, regret, found = np.inf, 1.0, []
     for _, params, value in told:

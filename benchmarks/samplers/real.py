@@ -19,7 +19,7 @@ import numpy as np
 import race
 import ray
 import suites
-from contenders import generator
+from contenders import OPTUNAS, generator
 from plan import Job
 from store import Row
 from tasks import Params, Reading, Task
@@ -30,7 +30,6 @@ from raysweep.core.samplers import named
 SECONDS = 1.0  # that an ordinary trial takes
 POINTS = 256  # of which the mean is ordinary
 NAMESPACE = "raysweep-bench"
-SAMPLERS = {"optuna-tpe": "optuna:TPESampler", "optuna-gp": "optuna:GPSampler"}
 
 
 @ray.remote(num_cpus=0)
@@ -74,7 +73,7 @@ def rows(job: Job, place: Path, ordinary: float = SECONDS) -> list[Row]:
         ordinary: seconds that a trial takes in the mean.
     """
     name = f"{job.task}-{uuid.uuid4().hex}"
-    reader = Reader.options(name=name, namespace=NAMESPACE).remote(job.task, ordinary)  # type: ignore[attr-defined]
+    reader = Reader.options(name=name, namespace=NAMESPACE).remote(job.task, ordinary)  # type: ignore[attr-defined]  (Ray's decorator adds it)
     try:
         task = paced(suites.load(job.task), ordinary)
         return [_row(job, task, seed, name, place) for seed in job.seeds]
@@ -85,11 +84,12 @@ def rows(job: Job, place: Path, ordinary: float = SECONDS) -> list[Row]:
 
 def _row(job: Job, task: Task, seed: int, reader: str, place: Path) -> Row:
     virtual = race.run(task, job.contender, workers=job.workers, budget=job.budget, seed=seed)
+    theirs = OPTUNAS.get(job.contender)
     sweep = rs.Sweep(
         _training(reader, job.workers, seed),
         space=task.space,
         objective=rs.minimize("value"),
-        sampler=named(SAMPLERS.get(job.contender, job.contender), seed),
+        sampler=named(f"optuna:{theirs}" if theirs else job.contender, seed),
         limits=rs.Limits(max_total_trials=job.budget, max_concurrent_trials=job.workers),
         resources=rs.Resources(cpus=round(1 / job.workers, 3)),  # they sleep
         isolation="none",
@@ -112,7 +112,7 @@ def _training(reader: str, workers: int, seed: int) -> Callable[[rs.Trial], None
         if trial.number < workers and trial.attempt == 1:
             ray.get(task.all_there.remote(seed, workers))
         value, seconds = ray.get(task.read.remote(trial.params, seed, trial.number))
-        time.sleep(seconds)
+        time.sleep(seconds)  # in place of training
         trial.report(value=value)
 
     return train
